@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
+from huggingface_hub import constants
 
 from slowthink.cli import recipe_checks
 from slowthink.cli.recipe_checks import check_recipe, model_size
@@ -75,11 +77,29 @@ def test_gpus_decide_what_fits() -> None:
     assert {"training", "model"}.isdisjoint(failed(s1, num_gpus=8))
 
 
-def test_an_unknown_size_is_reported_and_fails_nothing() -> None:
+def test_an_unknown_size_is_no_ok_and_fails_nothing(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     recipe = evaluation(model="someone/model", engine={"kind": "transformers"})
     assert failed(recipe) == {}
-    seen = {check.name: check.seen for check in check_recipe(recipe, Machine())}
-    assert "size unknown" in seen["model"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert call("doctor", "mine.yaml") == 0
+    lines = capsys.readouterr().out.splitlines()
+    (place,) = [index for index, line in enumerate(lines) if line.startswith("?")]
+    assert "?    model          someone/model on transformers: size unknown" in lines[place]
+    assert "-> it is in the model's config; with a network: hf download" in lines[place + 1]
+    assert lines[-1] == "mine.yaml can run here, if what is unknown fits: see each ? above"
+
+
+@pytest.mark.parametrize(("offline", "missing"), [(True, True), (False, False)])
+def test_a_model_that_is_not_here_is_missing_without_a_network(
+    monkeypatch, offline, missing
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    recipe = evaluation(model="someone/model-1b", engine={"kind": "transformers"})
+    assert ("file" in failed(recipe)) == missing
+    checks = check_recipe(recipe, Machine(), elsewhere=True)
+    assert not [check for check in checks if check.name == "file"]
 
 
 def test_a_server_needs_its_key_and_no_memory(monkeypatch) -> None:
@@ -94,6 +114,26 @@ def test_a_missing_package_counts_only_if_the_recipe_needs_it(monkeypatch) -> No
     monkeypatch.setattr(recipe_checks, "package_version", lambda name: versions.get(name, "1"))
     assert failed(evaluation(engine={"kind": "transformers"})) == {}
     assert list(failed(evaluation(engine={"kind": "vllm"}))) == ["extra vllm"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_gpus", "missing"),
+    [
+        ({"lora": {"quantize": "nf4"}}, 1, "bitsandbytes missing, for train.lora.quantize: nf4"),
+        ({"optimizer": "adamw-8bit"}, 0, "torchao missing, for train.optimizer: adamw-8bit"),
+        ({"optimizer": "adamw-8bit"}, 1, "bitsandbytes missing, for train.optimizer: adamw-8bit"),
+        ({"report_to": ["wandb"]}, 0, "wandb missing, for train.report_to: wandb"),
+    ],
+)
+def test_a_package_that_one_setting_of_training_needs_is_looked_for(
+    monkeypatch, settings, num_gpus, missing
+) -> None:
+    optional = ("bitsandbytes", "torchao", "wandb")
+    monkeypatch.setattr(
+        recipe_checks, "package_version", lambda name: None if name in optional else "1"
+    )
+    recipe = Recipe.model_validate({"name": "t", "model": "a/b-1m", "train": settings})
+    assert failed(recipe, num_gpus=num_gpus)["package"] == missing
 
 
 def test_training_is_predicted_for_other_gpus(tmp_path, monkeypatch, capsys) -> None:

@@ -7,14 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from slowthink.cli.plan_text import plan_text
 from slowthink.data.registry import limo_ten
 from slowthink.data.rows import estimate_rows
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, DataError
+from slowthink.pipeline.plan import check_inputs, downloads, missing_inputs
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.run_plan import plan_run
-from slowthink.recipe import Recipe
+from slowthink.recipe import EngineConfig, Recipe
 from slowthink.recipe.loading import load_recipe, recipe_names
 from tests.test_cli import call
 
@@ -85,7 +87,10 @@ def test_limos_recipes_have_its_chinese_sources_and_ten_benchmarks() -> None:
 def test_an_earlier_stage_is_offered_as_a_command(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     needed = plan_of("parallel", tmp_path / "run")["needed"]
-    assert [item["remedy"] for item in needed] == ["run slowthink pool quickstart"]
+    assert [item["remedy"] for item in needed] == [
+        "run slowthink pool quickstart", "run slowthink train quickstart",
+        "--set evaluate.parallel.scorer.model=FOLDER, or with a network: hf download runs/scorer",
+    ]  # fmt: skip
     recipe = load_recipe("quickstart")
     needed = plan_run(recipe, Path("run"), stages=("train",))["needed"]
     assert [item["setting"] for item in needed] == ["pool", "filter", "trace", "select"]
@@ -178,3 +183,32 @@ def test_a_greedy_teacher_counts_one_chain_for_each_problem(tmp_path, monkeypatc
         figures = plan_of("small-teacher", tmp_path / "run", *overrides)["plan"]
         assert figures["trace"]["num_chains"] == num_chains
         assert figures["select"]["num_chains"] == num_chains
+
+
+def test_a_model_that_is_not_on_this_machine_is_needed_or_downloaded(tmp_path, monkeypatch) -> None:
+    """`someone/…` is not in the Hub's cache; the folder of `judge` has a config."""
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "config.json").write_text("{}")
+    judge = {"kind": "model", "model": str(tmp_path / "judge")}
+    arm = {"name": "other", "model": "someone/other", "caps": [8]}
+    recipe = Recipe.model_validate({
+        "name": "t", "model": "someone/base", "revision": "v1", "engine": {"kind": "transformers"},
+        "train": {"input": str(tmp_path)},
+        "evaluate": {
+            "input": str(tmp_path), "arms": [arm, arm | {"name": "tuned", "model": "tuned"}],
+            "protocols": [{"name": "p"}],
+            "parallel": {"arm": "other", "protocol": "p", "scorer": judge},
+        },
+    })  # fmt: skip
+    assert {(m.setting, m.path, m.kind) for m in missing_inputs(recipe, recipe.stages())} == {
+        ("model", "someone/base", "model"), ("evaluate.arms.0.model", "someone/other", "model"),
+    }  # fmt: skip
+    (needed,) = missing_inputs(recipe, ["evaluate"])
+    assert needed.remedy.startswith("--set evaluate.arms.0.model=FOLDER, or with a network: hf dow")
+    with pytest.raises(DataError, match=r"someone/base: no such model \(model\): --set model=FOL"):
+        check_inputs(recipe, ["train"])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert missing_inputs(recipe, recipe.stages()) == []
+    assert set(downloads(recipe, recipe.stages())) == {"someone/base", "someone/other"}
+    served = recipe.model_copy(update={"engine": EngineConfig(kind="openai"), "train": None})
+    assert downloads(served, ["evaluate"]) == []

@@ -18,6 +18,8 @@ class Diagnosis:
     remedy: str = ""
     required: bool = True
     """Whether the recipe cannot run without it."""
+    known: bool = True
+    """Whether it could be checked. If not, it is neither `ok` nor `required`."""
 
 
 def package_version(package: str) -> str | None:

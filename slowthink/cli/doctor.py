@@ -33,9 +33,9 @@ def doctor(
     set_: Set = None,
     json_: Json = False,
 ) -> None:
-    """Check whether a recipe can run on this machine. Names what is missing, and how to get it;
-    exit code 1 if anything is that the recipe needs. Memory, disk and time of training are
-    predicted from the model's config.
+    """Check whether a recipe can run on this machine. Names what is missing or unknown (?), and how
+    to get it; exit code 1 if anything that the recipe needs is missing. Memory, disk and time of
+    training are predicted from the model's config.
 
     Example: slowthink doctor s1 --gpus 16xH100
     """
@@ -47,11 +47,13 @@ def doctor(
     lines = []
     for check in checks:
         lines.append(f"{_mark(check)} {check.name:14} {check.seen}")
-        if check.remedy and check.required:
+        if check.remedy and (check.required or not check.known):
             lines.append(f"     {'':14} -> {check.remedy}")
     ok = all(check.ok or not check.required for check in checks)
     where = f"on {gpus}" if gpus else "here"
-    verdict = f"can run {where}" if ok else f"cannot run {where}: see each MISS above"
+    known = all(check.known for check in checks)
+    doubt = "" if known else ", if what is unknown fits: see each ? above"
+    verdict = f"can run {where}{doubt}" if ok else f"cannot run {where}: see each MISS above"
     lines.append(f"{recipe or 'quickstart'} {verdict}")
     data = {"findings": [vars(check) for check in checks], "ok": ok}
     print_result("\n".join(lines), data, as_json=json_)
@@ -60,6 +62,8 @@ def doctor(
 
 
 def _mark(check: Diagnosis) -> str:
+    if not check.known:
+        return "?   "
     return "ok  " if check.ok else "MISS" if check.required else "-   "
 
 
@@ -129,9 +133,10 @@ def _check_recipe(
     tokens_per_second: float | None,
 ) -> list[Diagnosis]:
     """The recipe's stages, its needs, and what its `auto` settings become on this machine."""
-    from slowthink.cli.recipe_checks import check_recipe, model_uses
+    from slowthink.cli.recipe_checks import check_recipe
     from slowthink.engines.models import EMBEDDED
     from slowthink.pipeline.resolve import resolve_run
+    from slowthink.recipe.models import model_uses
 
     try:
         recipe, root = open_recipe(source, overrides=overrides)

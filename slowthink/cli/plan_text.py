@@ -18,6 +18,8 @@ def plan_text(estimates: Json, *, settings: bool = False) -> str:
     if needed := estimates["needed"]:
         lines.append("needed before the run:")
         lines += [f"  {i['path']} is missing ({i['setting']}): {i['remedy']}" for i in needed]
+    if names := estimates["downloads"]:
+        lines.append(f"downloaded from the Hub, unless offline: {', '.join(names)}")
     for stage, figures in estimates["plan"].items():
         lines.append(f"  {stage:9} {_stage_text(stage, figures, estimates['status'][stage])}")
         lines += [f"  {'':9} {line}" for line in _details(figures)]

@@ -9,26 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slowthink.cli.diagnosis import Diagnosis, package_version
 from slowthink.engines.auto import Machine, this_machine
 from slowthink.environment import memory_gb
-from slowthink.pipeline.plan import missing_inputs
-from slowthink.recipe import (
-    ArmConfig,
-    EndpointConfig,
-    EngineConfig,
-    JudgeConfig,
-    JudgeScorer,
-    ModelScorer,
-    PromptedModelConfig,
-    Recipe,
-    StudentScore,
-    TeacherTraces,
-)
+from slowthink.pipeline.plan import downloads, missing_inputs
+from slowthink.recipe import EndpointConfig, Recipe
+from slowthink.recipe.models import ModelUse, model_uses
 from slowthink.recipe.saved import sections
 
 EXTRAS = {
@@ -43,15 +31,6 @@ LORA_BYTES = 2
 _HEADROOM = 1.2
 """Memory for activations and the KV cache, as a factor of the weights'."""
 _SIZE_IN_NAME = re.compile(r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.I)
-_LOADED_HERE = ("transformers", "vllm")
-
-
-@dataclass(frozen=True)
-class ModelUse:
-    """A model that a recipe loads, and its engine."""
-
-    name: str
-    engine: EngineConfig
 
 
 def check_recipe(
@@ -65,39 +44,26 @@ def check_recipe(
     """One diagnosis per need of the recipe. `auto` settings must have been replaced.
 
     `root` is the run folder, perhaps with a training set; `tokens_per_second` a measured speed.
-    `elsewhere`: the machine is not this one, so that the free disk here does not matter.
+    `elsewhere`: the machine is not this one, so that free disk and models here do not matter.
     """
     machine = machine or this_machine()
     uses = list(dict.fromkeys(model_uses(recipe)))
     return [
         *_check_packages(recipe, uses),
-        *(_check_model(use, machine) for use in uses if use.engine.kind in _LOADED_HERE),
+        *_check_settings(recipe, machine),
+        *(_check_model(use, machine) for use in uses if use.is_loaded_here),
         *_check_training(recipe, machine, root or Path(), tokens_per_second, elsewhere=elsewhere),
         *(
             Diagnosis(name="file", ok=False, seen=f"{m.path} ({m.setting})", remedy=m.remedy)
             for m in missing_inputs(recipe, recipe.stages())
+            if not (elsewhere and m.kind == "model")
+        ),
+        *(
+            Diagnosis(name="download", ok=True, seen=f"{name}: from the Hub, unless offline")
+            for name in ([] if elsewhere else downloads(recipe, recipe.stages()))
         ),
         *_check_keys(recipe),
     ]
-
-
-def model_uses(recipe: Recipe) -> Iterator[ModelUse]:
-    """The models that the recipe's stages generate with."""
-    kinds = (
-        PromptedModelConfig, ArmConfig, JudgeConfig, ModelScorer, JudgeScorer, StudentScore,
-        TeacherTraces,
-    )  # fmt: skip
-    difficulty = recipe.filter.difficulty if recipe.filter else None
-    steps = difficulty.resolved_steps() if difficulty else ()
-    configs: list[Any] = [section for _, section in sections(recipe) if isinstance(section, kinds)]
-    configs += [model for step in steps for model in step.models]
-    for config in configs:
-        if not getattr(config, "samples", None):
-            is_own = config.model in (None, "base", "tuned")
-            engine = getattr(config, "engine", None) or recipe.engine
-            if isinstance(config, StudentScore):
-                engine = engine.model_copy(update={"kind": "transformers"})
-            yield ModelUse(recipe.model if is_own else config.model, engine)
 
 
 def needed_extras(recipe: Recipe, uses: Sequence[ModelUse]) -> set[str]:
@@ -124,11 +90,26 @@ def _check_packages(recipe: Recipe, uses: Sequence[ModelUse]) -> Iterator[Diagno
         )  # fmt: skip
 
 
+def _check_settings(recipe: Recipe, machine: Machine) -> Iterator[Diagnosis]:
+    """Packages that single settings of the stage train need."""
+    if recipe.train is None:
+        return
+    from slowthink.stages.train.forecast import setup_on
+    from slowthink.stages.train.packages import required_packages
+
+    number = len(machine.gpus) or recipe.processes
+    setup = setup_on(machine, recipe.train, num_devices=number)
+    for package, setting in required_packages(setup).items():
+        version = package_version(package)
+        yield Diagnosis(
+            name="package", ok=version is not None,
+            seen=f"{package} {version or 'missing'}, for {setting}",
+            remedy="" if version else f"pip install {package}, or change the setting",
+        )  # fmt: skip
+
+
 def _check_model(use: ModelUse, machine: Machine) -> Diagnosis:
     num_bytes = 4 if use.engine.dtype == "float32" else 2
-    if use.name.startswith((".", "/", "~")) and not (Path(use.name) / "config.json").is_file():
-        remedy = "name a folder with a config.json, or a hub id"
-        return Diagnosis(name="model", ok=False, seen=f"{use.name}: no such model", remedy=remedy)
     needed = _gigabytes(use.name, num_bytes * _HEADROOM)
     num_gpus = use.engine.vllm.tensor_parallel_size if use.engine.kind == "vllm" else 1
     return _compare_memory(
@@ -149,7 +130,7 @@ def _check_training(
     if recipe.train is None:
         return
     from slowthink.stages.train.forecast import describe, forecast
-    from slowthink.stages.train.training_set import free_bytes, known_rows
+    from slowthink.stages.train.training_set import known_rows, room_for_training
 
     predicted = forecast(
         recipe, machine, memory_bytes=memory_gb() * 1e9, rows=known_rows(recipe, root),
@@ -161,7 +142,7 @@ def _check_training(
             _memory(machine, len(machine.gpus)), remedy="more GPUs, or a smaller model",
         )  # fmt: skip
         return
-    setup, free = predicted.setup, free_bytes(root)
+    setup, room = predicted.setup, room_for_training(root)
     number = setup.num_devices
     where = f"each of {number} {predicted.device} (--processes {number})"
     where = where if number > 1 else predicted.device
@@ -173,8 +154,8 @@ def _check_training(
         remedy="" if predicted.fits else "more GPUs, train.lora, or a smaller model",
     )  # fmt: skip
     yield Diagnosis(name="micro-batch", ok=True, seen=predicted.activations_text())
-    enough = elsewhere or predicted.disk.total <= free
-    here = "" if elsewhere else f"; {free / 1e9:,.0f} GB free"
+    enough = elsewhere or predicted.disk.total <= room
+    here = "" if elsewhere else f"; {room / 1e9:,.0f} GB free"
     yield Diagnosis(
         name="disk", ok=enough, seen=f"{predicted.disk_text()}{here}",
         remedy="" if enough else "free some, or set train.save_every_steps: null",
@@ -196,7 +177,10 @@ def _compare_memory(
     gigabytes, kind = available
     here = f"{gigabytes:.0f} GB of {kind}"
     if needed is None:
-        return Diagnosis(name=name, ok=True, seen=f"{what}: size unknown; {here}")
+        return Diagnosis(
+            name=name, ok=False, required=False, known=False, seen=f"{what}: size unknown; {here}",
+            remedy="it is in the model's config; with a network: hf download MODEL config.json",
+        )  # fmt: skip
     fits = needed <= gigabytes
     seen = f"{what}: needs about {needed:,.1f} GB; {here}"
     return Diagnosis(name=name, ok=fits, seen=seen, remedy="" if fits else remedy)

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from slowthink.data.registry import expected_problems
 from slowthink.data.rows import estimate_rows
+from slowthink.engines.models import can_download, is_here, is_path
 from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline.contract import INPUTS
 from slowthink.recipe import (
@@ -25,6 +27,7 @@ from slowthink.recipe import (
     TeacherTraces,
 )
 from slowthink.recipe.loading import recipe_names
+from slowthink.recipe.models import model_uses
 from slowthink.recipe.saved import sections
 from slowthink.recipe.sources import SampledSource
 
@@ -34,35 +37,69 @@ _FILE_SETTINGS = ("path", "input", "samples")
 
 @dataclass(frozen=True, kw_only=True)
 class MissingInput:
-    """A file or folder that a stage reads and that does not exist."""
+    """A file, folder or model that a stage reads and that does not exist."""
 
     setting: str
     path: str
+    """Of a model: its name."""
     command: str | None = None
     """The command that makes it; None if only the user can provide it."""
+    kind: Literal["file", "model"] = "file"
 
     @property
     def remedy(self) -> str:
         """What to do."""
-        return f"run {self.command}" if self.command else f"--set {self.setting}=PATH"
+        if self.command:
+            return f"run {self.command}"
+        if self.kind == "model" and not is_path(self.path):
+            return f"--set {self.setting}=FOLDER, or with a network: hf download {self.path}"
+        return f"--set {self.setting}=PATH"
 
 
 def missing_inputs(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
-    """Files and folders named in the settings of these stages that do not exist."""
+    """Files and folders named in the settings of these stages that do not exist, and models that
+    are not on this machine and cannot be downloaded: with HF_HUB_OFFLINE, or of a folder."""
     return [
-        MissingInput(setting=setting, path=path, command=_command_for(Path(path)))
-        for setting, path in _named_paths(recipe, stages)
-        if not _exists(Path(path))
+        *(
+            MissingInput(setting=setting, path=path, command=_command_for(Path(path)))
+            for setting, path in _named_paths(recipe, stages)
+            if not _exists(Path(path))
+        ),
+        *(
+            MissingInput(
+                setting=setting, path=name, kind="model", command=_command_for(Path(name).parent)
+            )
+            for name, setting in _absent_models(recipe, stages).items()
+            if not can_download(name)
+        ),
     ]
+
+
+def downloads(recipe: Recipe, stages: Sequence[str]) -> list[str]:
+    """Models that these stages download when they start."""
+    return [name for name in _absent_models(recipe, stages) if can_download(name)]
+
+
+def _absent_models(recipe: Recipe, stages: Sequence[str]) -> dict[str, str]:
+    """Models that these stages load and that are not on this machine: their settings, by name.
+    Stages `trace` and `train` load the recipe's, if only its tokenizer."""
+    loaded = [
+        (use.name, use.revision, use.setting)
+        for use in model_uses(recipe)
+        if use.stage in stages and use.is_loaded_here and use.setting
+    ]
+    if {"trace", "train"} & set(stages) & set(recipe.stages()):
+        loaded.append((recipe.model, recipe.revision, "model"))
+    return {name: setting for name, revision, setting in loaded if not is_here(name, revision)}
 
 
 def check_inputs(recipe: Recipe, stages: Sequence[str]) -> None:
     """Raise DataError naming every missing input of these stages at once."""
     if missing := missing_inputs(recipe, stages):
-        lines = [f"{m.path}: no such file ({m.setting}): {m.remedy}" for m in missing]
+        lines = [f"{m.path}: no such {m.kind} ({m.setting}): {m.remedy}" for m in missing]
         raise DataError(
             f"{recipe.name}: {len(missing)} input(s) of the run are missing; expected files of "
-            "rows, or folders of stages. Make or name them:\n  " + "\n  ".join(lines)
+            "rows, folders of stages, or models. Make or name them:\n  " + "\n  ".join(lines)
         )
 
 

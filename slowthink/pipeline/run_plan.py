@@ -1,6 +1,7 @@
 """The plan of a run: what is missing, what is finished, and rows and tokens of what is left.
 
     {"needed": [{"setting": "trace.sources.0.path", "path": "chains.jsonl", "remedy": "--set …"}],
+     "downloads": ["Qwen/Qwen3-0.6B"],
      "status": {"pool": "done", "filter": "pending"}, "plan": {"pool": {"num_rows": 800, …}, …},
      "tokens_per_second": 410.2, "estimated_minutes": 2.4, …}
 
@@ -16,7 +17,7 @@ from typing import Any
 from slowthink.data.manifests import read_manifest
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import GENERATING_STAGES, stage_inputs, stage_module
-from slowthink.pipeline.plan import MissingInput, missing_inputs
+from slowthink.pipeline.plan import MissingInput, downloads, missing_inputs
 from slowthink.pipeline.resolve import resolve_run
 from slowthink.pipeline.run_folder import check_run_folder, stage_status
 from slowthink.recipe import STAGES, Recipe
@@ -47,6 +48,7 @@ def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None)
         "needed": [
             {"setting": item.setting, "path": item.path, "remedy": item.remedy} for item in needed
         ],
+        "downloads": downloads(recipe, pending),
         "status": status,
         "plan": plan,
         "estimated_tokens": num_tokens,

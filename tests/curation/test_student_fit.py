@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from slowthink.cli.recipe_checks import model_uses
 from slowthink.curation.scores import SCORES, student
 from slowthink.curation.scores.preference import (
     RankedChain,
@@ -25,7 +24,7 @@ from slowthink.forcing.prompts import training_ids
 from slowthink.pipeline.contract import stage_settings
 from slowthink.recipe import ChatConfig, PreferenceConfig, StudentFitScore, StudentLossScore
 from slowthink.recipe.loading import parse_recipe
-from slowthink.recipe.models import model_loading_settings
+from slowthink.recipe.models import model_loading_settings, model_uses
 from slowthink.records import Cost, Problem
 from slowthink.sampling.ledger import Ledger
 from slowthink.stages import trace

@@ -12,7 +12,6 @@ import pytest
 
 from slowthink.cli.app import main
 from slowthink.cli.plan_text import plan_text
-from slowthink.cli.recipe_checks import model_uses
 from slowthink.data.tables import ATTEMPTS_TABLE, read_records
 from slowthink.engines.replay import ReplaySession, Script
 from slowthink.engines.session import Job, JobResult
@@ -23,6 +22,7 @@ from slowthink.pipeline.run_folder import execute, make_context
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import parse_recipe
+from slowthink.recipe.models import model_uses
 from slowthink.records import AnswerEnd, Completion, Problem, Reported, ThinkingEnd
 from slowthink.sampling.provenance import TokenUse, token_use
 from slowthink.serialise import plain
