@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slowthink.cli.app import main
-from slowthink.cli.check import check_files, check_recipe, result_text
+from slowthink.cli.check import _remedy, check_files, check_recipe, result_text
 from slowthink.errors import DataError
 from slowthink.recipe.loading import parse_recipe
 
@@ -98,6 +98,21 @@ def test_a_file_that_cannot_be_used_is_explained_without_settings_of_a_recipe(tm
         DataError, match=r"no column `question`; .* Name the right one: --question-field COLUMN$"
     ):
         check_files(write(tmp_path / "set.jsonl", {"text": "2 + 2?", "answer": "4"}))
+
+
+@pytest.mark.parametrize(
+    ("refused", "level", "remedy"),
+    [
+        ([], "refuse", "see what training refuses above"),
+        ([{}], "refuse", "fix or drop the refused rows; see what training refuses above"),
+        ([{}], "warn", "fix or drop the refused rows"),
+        ([], "warn", "1 rows cannot be read; expected none. Fix them, or leave them out: "
+         "--skip-bad"),
+    ],
+)  # fmt: skip
+def test_the_remedy_names_what_failed(refused, level, remedy) -> None:
+    training = [{"level": level, "text": "disk"}]
+    assert _remedy({"refused": refused, "unreadable": [{}], "training": training}) == remedy
 
 
 def test_an_unreadable_row_is_listed(tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def test_bad_rows_lose_nothing_and_exit_1_unless_skipped(command, capsys) -> Non
     (("decontaminate", "a.jsonl"), 2, "--against math500 aime24"),
     (("decontaminate", "a.jsonl", "--against", "math50"), 2, "did you mean `math500`"),
     (("decontaminate", "a.jsonl", "--against", "b.jsonl"), 1, "Name it `question`"),
+    (("decontaminate", "a.jsonl", "--against", "absent.jsonl"), 1, "Name one: --against PATH"),
     (("compare", "a.jsonl", "."), 2, "two run folders or two files"),
     (("compare", "no.jsonl", "a.jsonl"), 1, "no.jsonl: no such file"),
     (("passk", "b.jsonl"), 1, "expected samples"),

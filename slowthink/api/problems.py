@@ -128,8 +128,10 @@ def load_test_sets(
     against: Sequence[str | Path] | Mapping[str, Sequence[str | Problem]],
     *,
     preset: Literal["strict", "s1"] = "strict",
+    argument: str = "against",
 ) -> list[EvaluationSet]:
-    """The sets of `find_leaks`, each with its name, its texts and where they are from."""
+    """The sets of `find_leaks`, each with its name, its texts and where they are from. `argument`:
+    how messages name them, perhaps as an option of the command line."""
     from slowthink.api.model import as_problem
     from slowthink.curation.overlap.evaluation_sets import build_set
     from slowthink.recipe import ContaminationConfig
@@ -157,7 +159,7 @@ def load_test_sets(
                 f"against: {each!r:.80} is of type {type(each).__name__}; expected names of sets "
                 "or paths. Give test problems by the name of their set: {'mine': [...]}."
             )
-    with _naming_arguments("against"):
+    with _naming_arguments(argument):
         loaded = [_load(_benchmark(source), seed=0) for source in against]
     return [build_set(each.name, each.problems, each.source, config) for each in loaded]
 
@@ -232,12 +234,13 @@ def _load(config: BenchmarkConfig, *, seed: int) -> ProblemSet:
 @contextmanager
 def _naming_arguments(source: str = "source") -> Iterator[None]:
     """Let messages name the arguments of a function where they name settings of a recipe; `source`
-    is the argument for files. `against` has none for columns."""
+    is the argument for files, or such an option. Sets to compare with have none for columns."""
+    value = r" \1" if source.startswith("--") else r'="\1"'
     try:
         yield
     except SlowthinkError as error:
-        text = re.sub(r"--set problems\.path=(\w+)", rf'{source}="\1"', str(error))
-        if source == "against":
+        text = re.sub(r"--set problems\.path=(\w+)", source + value, str(error))
+        if source != "source":
             text = re.sub(r"^problems(?=[:.])", source, text)
             text = re.sub(r"Name the right one: --set problems\S+", _RENAME, text)
         raise type(error)(re.sub(r"--set problems\.(\w+)=(\S+)", r'\1="\2"', text)) from None

@@ -134,12 +134,11 @@ def result_text(data: Mapping[str, Any]) -> str:
 
 
 def _remedy(data: Mapping[str, Any]) -> str:
-    """What to do about the rows for which a check fails."""
-    if data["refused"]:
-        return "fix or drop the refused rows"
-    if not data["unreadable"]:
-        return "see what training refuses above"
-    return (
+    """What to do about that for which a check fails."""
+    remedies = ["fix or drop the refused rows"] if data["refused"] else []
+    if any(each["level"] == "refuse" for each in data.get("training", ())):
+        remedies.append("see what training refuses above")
+    return "; ".join(remedies) or (
         f"{len(data['unreadable'])} rows cannot be read; expected none. Fix them, or leave them "
         "out: --skip-bad"
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from slowthink.cli import row_files
 from slowthink.cli.options import Json
-from slowthink.errors import ConfigError, DataError
+from slowthink.errors import ConfigError
 
 if TYPE_CHECKING:
     from slowthink.curation.overlap.evaluation_sets import EvaluationSet
@@ -43,7 +42,7 @@ def decontaminate(
         typer.Option("--dropped", help="File of the dropped rows, with the problem each one has."),
     ] = None,
     preset: Annotated[
-        str, typer.Option("--preset", help="strict, or s1 (any 8 equal words in a row).")
+        Preset, typer.Option("--preset", help="strict, or s1 (any 8 equal words in a row).")
     ] = "strict",
     templates: Annotated[
         bool, typer.Option("--templates", help="Also drop problems equal but for their numbers.")
@@ -64,7 +63,7 @@ def decontaminate(
 
     if more and not file.exists() and str(file) != "-":  # --against A B FILE
         file, more = Path(more[-1]), [str(file), *more[:-1]]
-    config = ContaminationConfig(preset=_preset(preset), templates="drop" if templates else "keep")
+    config = ContaminationConfig(preset=preset, templates="drop" if templates else "keep")
     row_files.check_outputs(file, out, dropped)
     table = read_user_file(file)
     usable = table.texts(table.require_column("question", question_field))
@@ -74,15 +73,7 @@ def decontaminate(
     added = {leak["line"]: _columns(leak) for leak in reversed(leaks) if leak["dropped"]}
     row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=skip_bad)
     row_files.write_split(table, added, out=out, dropped=dropped)
-    data = {
-        "num_rows": table.num_rows,
-        "num_kept": len(usable) - len(added),
-        "num_dropped": len(added),
-        "against": [_set_summary(test_set, leaks) for test_set in sets],
-        "guessed_columns": table.guessed,
-        "leaks": leaks,
-        "bad_rows": row_files.bad_rows_json(table.bad_rows),
-    }
+    data = _result(table, len(usable), added, sets, leaks)
     row_files.print_summary(_text(data, out), data, as_json=json_, out=out)
     row_files.fail_on_bad_rows(table.bad_rows, skip_bad=skip_bad)
 
@@ -120,12 +111,6 @@ def _columns(leak: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in leak.items() if name.startswith("leak_")}
 
 
-def _preset(name: str) -> Preset:
-    if name not in get_args(Preset):
-        raise ConfigError(f"--preset {name}: expected strict or s1. Name one of them.")
-    return "s1" if name == "s1" else "strict"
-
-
 def _load_sets(names: Sequence[str], preset: Preset) -> list[EvaluationSet]:
     """The benchmarks of these names and files. Raises ConfigError for unknown ones."""
     from slowthink.api.problems import load_test_sets
@@ -136,11 +121,26 @@ def _load_sets(names: Sequence[str], preset: Preset) -> list[EvaluationSet]:
             "decontaminate: no benchmark; expected names or files of test problems. Name them: "
             "slowthink decontaminate FILE --against math500 aime24"
         )
-    try:
-        return load_test_sets(list(dict.fromkeys(names)), preset=preset)
-    except (ConfigError, DataError) as error:  # it names the argument in Python
-        message = re.sub(r'against="(\w+)"', r"--against \1", str(error))
-        raise type(error)(re.sub(r"^against(?=[:.])", "--against", message)) from None
+    return load_test_sets(list(dict.fromkeys(names)), preset=preset, argument="--against")
+
+
+def _result(
+    table: UserFile,
+    num_usable: int,
+    added: Mapping[int, Any],
+    sets: Sequence[EvaluationSet],
+    leaks: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """What is printed as JSON."""
+    return {
+        "num_rows": table.num_rows,
+        "num_kept": num_usable - len(added),
+        "num_dropped": len(added),
+        "against": [_set_summary(test_set, leaks) for test_set in sets],
+        "guessed_columns": table.guessed,
+        "leaks": leaks,
+        "bad_rows": row_files.bad_rows_json(table.bad_rows),
+    }
 
 
 def _set_summary(

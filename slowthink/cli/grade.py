@@ -15,47 +15,51 @@ from slowthink.errors import ConfigError
 if TYPE_CHECKING:
     from slowthink.grading.files import GradedRows, PairFile
 
+GradedRowsOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="File of all rows with verdict, extracted and method; - for stdout."
+    ),
+]
+GoldField = Annotated[
+    str | None,
+    typer.Option("--gold-field", help="Column of the reference answer. Default: gold, answer …"),
+]
+PredField = Annotated[
+    str | None, typer.Option("--pred-field", help="Column of the answer to grade.")
+]
+ResponseField = Annotated[
+    str | None, typer.Option("--response-field", help="Column of the text with the answer in it.")
+]
+JudgeModel = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        help="Model (folder, hub id, smollm2-135m) that grades rows which the rules cannot "
+        "decide; audited on 50 rows that they decide.",
+    ),
+]
+JudgeLedger = Annotated[
+    Path | None,
+    typer.Option("--ledger", help="Cache of the judge's replies. Default: FILE.judge.sqlite."),
+]
+
 
 def grade(
     file: row_files.RowsFile,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="File of all rows with verdict, extracted and method; - for stdout."
-        ),
-    ] = None,
+    out: GradedRowsOut = None,
     mode: Annotated[
         str, typer.Option("--mode", help="strict, limo-compat, s1-compat or math-verify.")
     ] = "strict",
-    gold_field: Annotated[
-        str | None,
-        typer.Option(
-            "--gold-field", help="Column of the reference answer. Default: gold, answer …"
-        ),
-    ] = None,
-    pred_field: Annotated[
-        str | None, typer.Option("--pred-field", help="Column of the answer to grade.")
-    ] = None,
-    response_field: Annotated[
-        str | None,
-        typer.Option("--response-field", help="Column of the text with the answer in it."),
-    ] = None,
+    gold_field: GoldField = None,
+    pred_field: PredField = None,
+    response_field: ResponseField = None,
     workers: Annotated[int, typer.Option("--workers", help="Worker processes.")] = 2,
     compare: Annotated[
         bool, typer.Option("--compare", help="Grade the rows in every mode, in one table.")
     ] = False,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            "--judge",
-            help="Model (folder, hub id, smollm2-135m) that grades rows which the rules cannot "
-            "decide; audited on 50 rows that they decide.",
-        ),
-    ] = None,
-    ledger: Annotated[
-        Path | None,
-        typer.Option("--ledger", help="Cache of the judge's replies. Default: FILE.judge.sqlite."),
-    ] = None,
+    judge: JudgeModel = None,
+    ledger: JudgeLedger = None,
     skip_bad: row_files.SkipBad = False,
     json_: Json = False,
     quiet: Quiet = False,

@@ -143,7 +143,7 @@ def _training_text(
     )
     return f"""\
 # Written by `slowthink init {kind}`. All else is as in the recipe `{kind}`; to see every setting:
-#   slowthink run THIS_FILE --dry-run
+#   slowthink run THIS_FILE --dry-run --settings
 extends: {kind}
 name: {name}  # results go to runs/NAME
 model: {model}  # a folder or a hub id, e.g. Qwen/Qwen3-0.6B

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from slowthink.cli.options import Json, print_result
 from slowthink.errors import ConfigError
+
+if TYPE_CHECKING:
+    from slowthink.review.chains import ReviewSet
 
 
 def review(
@@ -46,10 +49,9 @@ def review(
 
     Example: slowthink review runs/quickstart --problems 25
     """
-    from slowthink.data.reviews import DATABASE, read_reviews
+    from slowthink.data.reviews import DATABASE
     from slowthink.review import exchange, server
     from slowthink.review.chains import load_chains
-    from slowthink.review.summary import summarise, summary_text
 
     if (export is not None) + (import_ is not None) + summary > 1:
         raise ConfigError("review: expected one of --export, --import and --summary. Leave one.")
@@ -63,10 +65,8 @@ def review(
         text = f"{data['num_new']} new judgements, of {data['num_judgements']} in {import_}"
         print_result(text, data, as_json=json_)
     elif summary:
-        judgements = read_reviews(run / DATABASE)
-        reviewed.check(judgements, where=run / DATABASE)
-        figures = summarise(reviewed, judgements, num_reviewers=reviewers)
-        print_result(summary_text(figures), figures, as_json=json_)
+        figures, text = _summarise(run, reviewed, num_reviewers=reviewers)
+        print_result(text, figures, as_json=json_)
     else:
         server.serve(
             run, reviewed, host=host, port=port, num_reviewers=reviewers, names=reviewer or (),
@@ -74,3 +74,14 @@ def review(
         )  # fmt: skip
         text = f"judgements are in {run / DATABASE}; next: slowthink review {run} --summary"
         print_result(text, {"database": str(run / DATABASE)}, as_json=json_)
+
+
+def _summarise(run: Path, reviewed: ReviewSet, *, num_reviewers: int) -> tuple[dict[str, Any], str]:
+    """Progress and agreement of the judgements so far, also as text."""
+    from slowthink.data.reviews import DATABASE, read_reviews
+    from slowthink.review.summary import summarise, summary_text
+
+    judgements = read_reviews(run / DATABASE)
+    reviewed.check(judgements, where=run / DATABASE)
+    figures = summarise(reviewed, judgements, num_reviewers=num_reviewers)
+    return figures, summary_text(figures)

@@ -21,7 +21,7 @@ SIZES = (
 TAGS = ("reasoning", "chain-of-thought", "slowthink")
 TRAINING_SETTINGS = (
     "epochs", "max_steps", "learning_rate", "warmup_ratio", "batch_size", "weight_decay", "betas",
-    "max_grad_norm", "max_length", "lora",
+    "max_grad_norm", "max_length", "lora", "optimizer", "stop", "checkpoint",
 )  # fmt: skip
 
 

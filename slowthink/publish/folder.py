@@ -173,10 +173,10 @@ def _model_files(facts: Facts) -> Mapping[str, Path]:
 def _local_paths(files: Iterable[Path]) -> list[str]:
     """A warning for each JSON file of a model that names a folder of this machine."""
     return [
-        f"{path.name} names {found.group(1)}, a path of this machine; change it if it is private."
+        f"{path.name} names {match.group(1)}, a path of this machine; change it if it is private."
         for path in files
         if path.suffix == ".json" and path.stat().st_size < MAX_CONFIG_BYTES
-        if (found := _ABSOLUTE_PATH.search(path.read_text("utf-8", "replace")))
+        if (match := _ABSOLUTE_PATH.search(path.read_text("utf-8", "replace")))
     ]
 
 

@@ -17,8 +17,7 @@ from slowthink.data.reviews import PAIR, Judgement
 from slowthink.data.tables import read_records
 from slowthink.errors import DataError
 from slowthink.records import Trace, group_by, item_seed
-
-CHAINS_TABLE = "chains.parquet"
+from slowthink.stages.trace import chains_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +105,7 @@ def load_chains(
     drawn by the seed. Raises DataError if the run has no traces."""
     chains = {chain.id: chain for chain in map(_from_trace, read_records(root / "trace", Trace))}
     if all_chains:
-        chains |= {chain.id: chain for chain in _dropped_chains(root / "trace" / CHAINS_TABLE)}
+        chains |= {chain.id: chain for chain in _dropped_chains(root / "trace" / chains_table.FILE)}
     by_problem = group_by(chains.values(), lambda chain: chain.problem_id)
     drawn = sorted(by_problem, key=lambda id: item_seed(seed, "review", id))[:num_problems]
     shuffled = [

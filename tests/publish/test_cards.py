@@ -256,6 +256,14 @@ def test_the_model_card_names_base_budgets_and_results(finished_run, tmp_path) -
     assert "Energy and emissions were not measured and are left out." in text
 
 
+def test_the_model_card_tells_of_dropped_rows_and_of_the_chosen_checkpoint(run) -> None:
+    text = card_text(prepared(run, "model"))
+    assert "fine-tuned on 24 chains of thought" in text, "those that were trained on"
+    assert "after step 10 of 20, chosen by its accuracy on 5 development problems" in text
+    change_manifest(run / "train", lambda manifest: manifest["facts"].pop("dev"))
+    assert "development problems" not in card_text(prepared(run, "model"))
+
+
 def test_results_on_a_whole_benchmark_are_written_for_leaderboards(run) -> None:
     evaluated_on_gsm8k(run)
     publication = prepared(run, "model")

@@ -29,18 +29,24 @@ def run_warnings(
     give. `domains`: number of training problems by domain."""
     arms = {arm["name"]: arm for arm in (settings.get("evaluate") or {}).get("arms") or ()}
     filter_facts, evaluate_facts = facts.get("filter", {}), facts.get("evaluate", {})
-    found = {stage: [str(text) for text in facts[stage].get("warnings") or ()] for stage in facts}
-    found.setdefault("filter", []).extend(
+    warnings_by_stage = {
+        stage: [str(text) for text in facts[stage].get("warnings") or ()] for stage in facts
+    }
+    warnings_by_stage.setdefault("filter", []).extend(
         [*_cut_off(filter_facts.get("attempts") or ()), *_large_domain(domains)]
     )
-    found.setdefault("evaluate", []).extend(
+    warnings_by_stage.setdefault("evaluate", []).extend(
         [
             *_without_answer(eval_sets, arms),
             *_labels(evaluate_facts.get("arms") or {}),
             *_no_shared_budget(eval_sets),
         ]
     )
-    return [{"stage": stage, "text": text} for stage, texts in found.items() for text in texts]
+    return [
+        {"stage": stage, "text": text}
+        for stage, texts in warnings_by_stage.items()
+        for text in texts
+    ]
 
 
 def _cut_off(attempts: Sequence[Json]) -> Iterator[str]:
