@@ -50,6 +50,11 @@ def _git(folder: Path, *arguments: str) -> str | None:
 # --- child processes ------------------------------------------------------------------------------
 
 
+def environment_variable(name: str) -> str:
+    """The variable's value without spaces around it; empty if it is not set."""
+    return os.environ.get(name, "").strip()
+
+
 def python_command(module: str, *arguments: str) -> list[str]:
     """Command that runs a module in a new interpreter, which imports nothing from the working
     folder; to be run in `python_environment`."""

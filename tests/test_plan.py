@@ -76,6 +76,20 @@ def test_the_papers_recipes_plan_teachers_requests_tokens_and_money(
     assert plan["plan"]["select"]["num_problems"] > 0 and plan["plan"]["train"]["num_steps"] > 0
 
 
+def test_fewer_rows_than_are_held_out_are_refused_by_the_dry_run(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [json.dumps({"question": f"What is {n} + 1?", "answer": n + 1}) for n in range(40)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(rows))
+    assert call("run", "small-teacher", "--dry-run") == 2
+    message = capsys.readouterr().err
+    assert "50 of 40 problems would be held out" in message
+    remedy = "pool.sources.0.num_heldout=8"
+    assert f"--set {remedy}," in message
+    assert call("run", "small-teacher", "--dry-run", "--set", remedy) == 0
+
+
 def test_limos_recipes_have_its_chinese_sources_and_ten_benchmarks() -> None:
     for name in ("limo-v1", "limo-v2"):
         recipe = load_recipe(name)

@@ -115,6 +115,36 @@ def test_a_run_that_was_stopped_at_once_can_go_on(tmp_path: Path) -> None:
     assert run(tmp_path / "run") == ["pool", "filter"]
 
 
+def test_an_update_that_fails_leaves_the_old_results_usable(tmp_path: Path) -> None:
+    root, bad = tmp_path / "run", tmp_path / "bad.jsonl"
+    bad.write_text('{"question": ""}\n')
+    run(root)
+    before = [files_in(root / stage) for stage in ("pool", "filter")]
+    with pytest.raises(DataError, match="no column `answer`"):
+        run(root, update=True, pool={"sources": [{"kind": "file", "path": str(bad)}]})
+    assert [files_in(root / stage) for stage in ("pool", "filter")] == before
+    assert not (root / "superseded").exists()
+    assert run(root) == [], "with the old settings all is done"
+    more = {"sources": [SANDBOX | {"num_problems": 7}]}
+    assert run(root, update=True, pool=more) == ["pool", "filter"]
+    superseded = {path.name.split("-")[0]: path for path in (root / "superseded").iterdir()}
+    assert [files_in(superseded[stage]) for stage in ("pool", "filter")] == before
+
+
+def test_an_update_of_one_stage_moves_what_was_made_from_its_older_output(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    run(root)
+    recipe = parse_recipe(SETTINGS | {"pool": {"sources": [SANDBOX | {"num_problems": 7}]}})
+    reporter = ProgressReporter(quiet=True)
+    run_recipe(recipe, root, stages=["pool"], update=True, reporter=reporter)
+    assert not (root / "filter").exists() and (root / "pool").is_dir()
+    (root / "pool/data.parquet").write_bytes(b"damaged")
+    with pytest.raises(DataError):
+        run_recipe(recipe, root, reporter=reporter)
+    runs = run_recipe(recipe, root, update=True, reporter=reporter)
+    assert [each.stage for each in runs if not each.skipped] == ["pool", "filter"]
+
+
 @pytest.mark.parametrize("lost", ["run.json", "recipe.yaml"])
 def test_a_run_is_known_by_its_log_or_by_its_manifests(lost: str, tmp_path: Path) -> None:
     run(tmp_path / "run")

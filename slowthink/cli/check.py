@@ -82,11 +82,18 @@ def check(
 
 def check_recipe(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
     """Check the recipe's pool and benchmarks: grade every reference answer as an answer. Then check
-    the training set, if it is in the run folder `root` or named by the recipe.
+    the training set, if it is in the run folder `root` or named by the recipe. `needed` has the API
+    keys that a run would lack.
 
     Raises DataError if a source cannot be loaded, and GraderError if the parser is broken.
     """
+    from slowthink.pipeline.plan import missing_keys
+
     data = _check_datasets([*_pool_datasets(recipe), *_benchmark_datasets(recipe)])
+    data["needed"] = [
+        {"setting": key.setting, "path": key.path, "remedy": key.remedy}
+        for key in missing_keys(recipe, recipe.stages())
+    ]
     if root is not None and recipe.train is not None:
         from slowthink.stages.train.preflight import inspect_written
 
@@ -129,6 +136,10 @@ def result_text(data: Mapping[str, Any]) -> str:
         if len(rows) > MAX_PRINTED_ROWS:
             lines.append(f"  {kind}: {len(rows) - MAX_PRINTED_ROWS} more, see --json")
     lines += [f"training: {each['level']}: {each['text']}" for each in data.get("training", ())]
+    lines += [
+        f"needed before the run: {key['path']} is missing ({key['setting']}): {key['remedy']}"
+        for key in data.get("needed", ())
+    ]
     lines.append("ok" if data["ok"] else f"not ok: {_remedy(data)}")
     return "\n".join(lines)
 

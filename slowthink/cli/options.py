@@ -30,7 +30,11 @@ Set = Annotated[
     typer.Option("--set", help="Change a setting, e.g. --set seed=1; may be repeated."),
 ]
 Update = Annotated[
-    bool, typer.Option("--update", help="Rerun from the first changed stage; nothing is deleted.")
+    bool,
+    typer.Option(
+        "--update",
+        help="Rerun from the first changed stage; old results stay until new ones are complete.",
+    ),
 ]
 Regrade = Annotated[
     bool, typer.Option("--regrade", help="Grade the stored answers again; generate nothing.")

@@ -6,15 +6,14 @@ machine, else from its name (`Qwen2.5-32B`); otherwise it is unknown, and report
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slowthink.cli.diagnosis import Diagnosis, package_version
 from slowthink.engines.auto import Machine, this_machine
-from slowthink.environment import memory_gb
-from slowthink.pipeline.plan import downloads, missing_inputs
+from slowthink.environment import environment_variable, memory_gb
+from slowthink.pipeline.plan import downloads, missing_files
 from slowthink.recipe import EndpointConfig, Recipe
 from slowthink.recipe.models import ModelUse, model_uses
 from slowthink.recipe.saved import sections
@@ -55,7 +54,7 @@ def check_recipe(
         *_check_training(recipe, machine, root or Path(), tokens_per_second, elsewhere=elsewhere),
         *(
             Diagnosis(name="file", ok=False, seen=f"{m.path} ({m.setting})", remedy=m.remedy)
-            for m in missing_inputs(recipe, recipe.stages())
+            for m in missing_files(recipe, recipe.stages())
             if not (elsewhere and m.kind == "model")
         ),
         *(
@@ -211,7 +210,7 @@ def _check_keys(recipe: Recipe) -> Iterator[Diagnosis]:
     """The environment variables that hold the servers' API keys."""
     for _, section in sections(recipe):
         if isinstance(section, EndpointConfig) and (name := section.api_key_env):
-            is_set = bool(os.environ.get(name))
+            is_set = bool(environment_variable(name))
             yield Diagnosis(
                 name="key", ok=is_set, seen=f"{name} is {'set' if is_set else 'not set'}",
                 remedy="" if is_set else f"export {name}=…",

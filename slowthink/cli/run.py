@@ -100,7 +100,7 @@ def _print_preview(
 ) -> None:
     from slowthink.stages.trace.preview import preview_chains, preview_text
 
-    data = preview_chains(recipe, root, num, notify=reporter.notify)
+    data = preview_chains(recipe, root, num, notify=reporter.notify, progress=reporter.progress)
     options.print_result(preview_text(data), data, as_json=as_json)
 
 

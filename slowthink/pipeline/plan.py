@@ -15,6 +15,7 @@ from typing import Literal
 from slowthink.data.registry import expected_problems
 from slowthink.data.rows import estimate_rows
 from slowthink.engines.models import can_download, is_here, is_path
+from slowthink.environment import environment_variable
 from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline.contract import INPUTS
 from slowthink.recipe import (
@@ -37,14 +38,14 @@ _FILE_SETTINGS = ("path", "input", "samples")
 
 @dataclass(frozen=True, kw_only=True)
 class MissingInput:
-    """A file, folder or model that a stage reads and that does not exist."""
+    """A file, folder, model or key that a stage needs and that does not exist."""
 
     setting: str
     path: str
-    """Of a model: its name."""
+    """Of a model or an environment variable: its name."""
     command: str | None = None
-    """The command that makes it; None if only the user can provide it."""
-    kind: Literal["file", "model"] = "file"
+    """The command that makes or sets it; None if only the user can provide it."""
+    kind: Literal["file", "model", "environment variable"] = "file"
 
     @property
     def remedy(self) -> str:
@@ -57,6 +58,27 @@ class MissingInput:
 
 
 def missing_inputs(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
+    """What these stages need and lack: files, folders, models, and the API keys of servers."""
+    return [*missing_files(recipe, stages), *missing_keys(recipe, stages)]
+
+
+def missing_keys(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
+    """Environment variables that are to hold API keys of these stages' servers, and are not set."""
+    keys: dict[str, str] = {}
+    for use in model_uses(recipe):
+        endpoints = use.engine.endpoints
+        name = endpoints.api_key_env if endpoints and not use.is_loaded_here else None
+        if name and use.stage in stages and not environment_variable(name):
+            keys.setdefault(name, f"{use.engine_setting}.endpoints.api_key_env")
+    return [
+        MissingInput(
+            setting=setting, path=name, kind="environment variable", command=f"export {name}=…"
+        )
+        for name, setting in keys.items()
+    ]
+
+
+def missing_files(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
     """Files and folders named in the settings of these stages that do not exist, and models that
     are not on this machine and cannot be downloaded: with HF_HUB_OFFLINE, or of a folder."""
     return [
@@ -99,7 +121,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[str]) -> None:
         lines = [f"{m.path}: no such {m.kind} ({m.setting}): {m.remedy}" for m in missing]
         raise DataError(
             f"{recipe.name}: {len(missing)} input(s) of the run are missing; expected files of "
-            "rows, folders of stages, or models. Make or name them:\n  " + "\n  ".join(lines)
+            "rows, folders of stages, models, or keys. Make or name them:\n  " + "\n  ".join(lines)
         )
 
 
@@ -225,7 +247,8 @@ def too_many_held_out(setting: str, num_heldout: int, num_problems: int) -> Conf
     """The error for a pool source whose problems would all be held out."""
     return ConfigError(
         f"{setting}.num_heldout: {num_heldout} of {num_problems} problems would be held out; "
-        f"expected a smaller number. Lower it, or --set {setting}.split=heldout"
+        f"expected a smaller number. Lower it: --set {setting}.num_heldout={num_problems // 5}, "
+        f"or only evaluate on them: --set {setting}.split=heldout"
     )
 
 

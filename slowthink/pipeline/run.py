@@ -20,7 +20,6 @@ from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.resolve import resolve_run
 from slowthink.pipeline.run_folder import (
     RunLog,
-    StageStatus,
     execute,
     locked,
     make_context,
@@ -55,8 +54,8 @@ def run_recipe(
 
     Settings that are `auto` get their values first, which `root` keeps (see `resolve`).
     Raises ConfigError for settings with which a stage could not run, and if a finished stage was
-    made with other settings. With `update` its folder and the later ones move to `superseded/`
-    instead, and these stages run again.
+    made with other settings. With `update` it runs again: its old folder and those of the later
+    stages move to `superseded/` when the new one is complete.
     """
     reporter = reporter or ProgressReporter()
     selected = [stage for stage in recipe.stages() if stages is None or stage in stages]
@@ -70,7 +69,8 @@ def run_recipe(
         for notice in code_that_runs(recipe):
             reporter.notify(f"note: {notice}")
         _check_settings(recipe, root, selected)
-        _check_finished(recipe, root, selected, update=update)
+        if not update:
+            _check_finished(recipe, root, selected)
         if missing_inputs(recipe, selected):
             check_inputs(recipe, [stage for stage in selected if not _is_done(recipe, root, stage)])
         log.record_choices(resolved.to_json())
@@ -81,6 +81,8 @@ def run_recipe(
                 runs.append(stage_run)
                 if not stage_run.skipped:
                     log.record_stage(stage, stage_run.seconds)
+                if update and not stage_run.skipped:
+                    _supersede_outdated(recipe, root, stage)
     return runs
 
 
@@ -120,37 +122,45 @@ def _check_settings(recipe: Recipe, root: Path, stages: Sequence[str]) -> None:
     """Raise ConfigError for settings with which an unfinished stage could not run, as its plan
     does."""
     for stage in stages:
-        try:
-            is_done = _is_done(recipe, root, stage)
-        except DataError:
-            is_done = False  # damaged, which is said next
-        if not is_done:
+        if not _is_done(recipe, root, stage):
             stage_module(stage).plan(recipe)
 
 
-def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str], *, update: bool) -> None:
-    """Raise ConfigError for folders made with other settings, DataError for damaged ones; or
-    supersede them if `update`."""
+def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str]) -> None:
+    """Raise ConfigError for folders made with other settings, DataError for damaged ones. A report
+    is cheap and is always written again."""
     for stage in stages:
-        keep = not update and stage != "report"  # a report is cheap and is always written again
-        try:
-            status = stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
-        except DataError:
-            if keep:
-                raise
-            status = StageStatus(done=False, changed=("damaged",))
-        if not status.changed:
+        if stage == "report":
             continue
-        if keep:
+        status = stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION)
+        if status.changed:
             changes = "\n".join(f"  {change}" for change in status.changed)
             raise ConfigError(
                 f"{root / stage}: was made with other settings:\n{changes}\n"
-                "Undo the change, add --update (reruns this stage and the later ones; cached "
-                "completions are reused, old folders move to superseded/), or choose another --out."
+                "Undo the change, add --update (reruns this stage, then those that read it; cached "
+                "completions are reused, old folders move to superseded/ when the new ones are "
+                "complete), or choose another --out."
             )
-        for later in STAGES[STAGES.index(stage) :]:
-            supersede(root, later)
-        return
+
+
+def _supersede_outdated(recipe: Recipe, root: Path, stage: str) -> None:
+    """Move the stages that were made from an older output of this one, and all after them, to
+    `superseded/`."""
+    later = STAGES[STAGES.index(stage) + 1 :]
+    for index, name in enumerate(later):
+        if name in recipe.stages() and _reads_older(recipe, root, name, stage):
+            for outdated in later[index:]:
+                supersede(root, outdated)
+            return
+
+
+def _reads_older(recipe: Recipe, root: Path, name: str, stage: str) -> bool:
+    """Whether a finished stage was made from another output of the earlier `stage`."""
+    try:
+        status = stage_status(recipe, root, name, version=stage_module(name).STAGE_VERSION)
+    except DataError:
+        return False
+    return any(change.startswith(f"inputs.{stage}: ") for change in status.changed)
 
 
 def _stage_server(
@@ -171,7 +181,11 @@ def _stage_server(
 
 
 def _is_done(recipe: Recipe, root: Path, stage: str) -> bool:
-    return stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION).done
+    """Whether the stage can be skipped; a damaged one cannot (see `_check_finished`)."""
+    try:
+        return stage_status(recipe, root, stage, version=stage_module(stage).STAGE_VERSION).done
+    except DataError:
+        return False
 
 
 def _run_unless_done(
@@ -181,10 +195,10 @@ def _run_unless_done(
         reporter.notify(f"{stage}: already done, skipped")
         manifest = read_manifest(root / stage)
         return StageRun(stage=stage, skipped=True, seconds=0.0, manifest=manifest)
-    if (root / stage).exists():
-        supersede(root, stage)  # made from an older output of an earlier stage
     started = time.monotonic()
     reporter.report_start(stage)
+    if (root / stage).exists() and stage != "report":
+        reporter.notify(f"{stage}: {root / stage} stays until the new one is complete")
     if needs_model(recipe, stage):
         server.run(stage)
     else:

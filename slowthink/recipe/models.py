@@ -72,6 +72,8 @@ class ModelUse:
     engine: EngineConfig
     setting: str = field(compare=False)
     """The setting that names it; empty for the model that stage `train` makes."""
+    engine_setting: str = field(compare=False)
+    """The setting of its engine."""
     stage: str = field(compare=False)
 
     @property
@@ -84,7 +86,8 @@ def model_uses(recipe: Recipe) -> Iterator[ModelUse]:
     """The models that the recipe's stages generate with."""
     for place, config in _model_sections(recipe):
         is_own = config.model in (None, "base", "tuned")
-        engine = getattr(config, "engine", None) or recipe.engine
+        own_engine = getattr(config, "engine", None)
+        engine = own_engine or recipe.engine
         if isinstance(config, StudentScore | ModelScorer):
             engine = engine.model_copy(update={"kind": "transformers"})
         setting = "model" if is_own else ".".join(map(str, (*place, "model")))
@@ -92,6 +95,7 @@ def model_uses(recipe: Recipe) -> Iterator[ModelUse]:
             name=recipe.model if is_own else config.model, engine=engine,
             revision=recipe.revision if is_own else getattr(config, "revision", None),
             setting="" if config.model == "tuned" else setting, stage=str(place[0]),
+            engine_setting=".".join(map(str, (*place, "engine"))) if own_engine else "engine",
         )  # fmt: skip
 
 

@@ -42,11 +42,11 @@ def chain(problem: int, tokens: int, *, domain: str = "sums", **more: Any) -> Tr
     return Trace(**values | more)
 
 
-def run(folder: Path, traces: list[Trace], **settings: Any) -> StageResult:
+def run(folder: Path, traces: list[Trace], *, notify: Any = len, **settings: Any) -> StageResult:
     write_records(folder / "traces.parquet", traces, Trace)
     path = str(folder / "traces.parquet")
     recipe = parse_recipe({"name": "test", "select": {"input": path, **settings}})
-    return select.run(make_context(recipe, folder / "run", "select", notify=lambda text: None))
+    return select.run(make_context(recipe, folder / "run", "select", notify=notify))
 
 
 def lengths(result: StageResult) -> list[tuple[str, int]]:
@@ -167,7 +167,22 @@ def test_an_unmet_quota_of_a_band_names_it() -> None:
     rows = [Candidate(str(n), "d", n, scores={"length": n}) for n in range(4)]
     quota = {"by": "score", "score": "length", "bands": 2, "value": "2", "min": 3}
     selection = make_selection(rows, SelectConfig(quotas=[quota]), seed=0)
-    assert unmet_quotas(selection) == ["quota of length, band 2 of 2: 3 requested, 2 selected"]
+    (line,) = unmet_quotas(selection)
+    assert line.startswith("quota of length, band 2 of 2: 3 problems requested, 2 selected of 2 ")
+    assert "by length there are: 2 of 1, 2 of 2." in line
+
+
+def test_a_quota_of_a_level_without_chains_says_what_there_is(tmp_path: Path) -> None:
+    traces = [chain(n, n, level=1 + n % 2) for n in range(1, 10)]
+    quotas = [{"by": "level", "value": "5", "min": 3}]
+    printed: list[str] = []
+    result = run(tmp_path, traces, notify=printed.append, num_problems=4, quotas=quotas)
+    warning = (
+        "quota of level 5: 3 problems requested, 0 selected of 0 there; by level there are: "
+        "5 of 2, 4 of 1. Add problems of this kind, or lower select.quotas.0.min"
+    )
+    assert result.facts["warnings"] == [warning]  # which the page and --json print
+    assert f"WARNING: select: {warning}" in printed
 
 
 def test_a_quota_by_score_needs_the_scores_name() -> None:

@@ -299,7 +299,10 @@ def test_an_unmet_minimum_is_reported() -> None:
     rows = [Candidate("a", "rare", 1), *(Candidate(f"b{n}", "d", 2) for n in range(5))]
     selection = make_selection(rows, config, seed=0)
     assert selection.chosen["a"].phase == "quota" and len(selection.chosen) == 3
-    assert unmet_quotas(selection) == ["quota of domain rare: 2 requested, 1 selected"]
+    assert unmet_quotas(selection) == [
+        "quota of domain rare: 2 problems requested, 1 selected of 1 there; by domain there are: "
+        "5 of d, 1 of rare. Add problems of this kind, or lower select.quotas.0.min"
+    ]
 
 
 def test_minimum_scores_and_levels_hold_and_are_recorded() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from slowthink.cli.app import main
+from slowthink.cli.check import check_recipe, result_text
 from slowthink.cli.plan_text import plan_text
 from slowthink.data.tables import ATTEMPTS_TABLE, read_records
 from slowthink.engines.replay import ReplaySession, Script
@@ -315,7 +316,12 @@ def with_pool(folder: Path, problems: Sequence[Problem], source: dict[str, Any])
 
 def test_preview_is_not_paid_twice_and_writes_no_stage(tmp_path, problems) -> None:
     recipe = with_pool(tmp_path, problems, {"price": {"input": 0, "output": 1e6}})
-    preview = preview_chains(recipe, tmp_path / "run", 3, notify=lambda text: None)
+    steps: list[tuple[int, int]] = []
+    preview = preview_chains(
+        recipe, tmp_path / "run", 3, notify=lambda text: None,
+        progress=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
+    assert (steps[0], steps[-1]) == ((0, 3), (3, 3))
     rows = preview["chains"]
     assert [row["verdict"] for row in rows] == ["correct"] * 3
     assert rows[0]["cost"] == rows[0]["tokens"] > 10
@@ -386,6 +392,29 @@ def test_an_unset_key_of_any_teacher_stops_before_the_first_runs(tmp_path, probl
     with pytest.raises(ConfigError, match=r"the environment variable `NO_SUCH_KEY` is not set"):
         gather(parse_recipe(values), tmp_path, problems)
     assert not (tmp_path / "run/ledger.sqlite").exists()
+
+
+def test_an_unset_key_is_reported_by_the_plan_by_check_and_before_the_first_stage(
+    tmp_path, problems, monkeypatch
+) -> None:
+    keyed = {"kind": "openai", "endpoints": {"urls": ["http://localhost:1/v1"],
+                                             "api_key_env": "NO_SUCH_KEY"}}  # fmt: skip
+    recipe = with_pool(tmp_path, problems, {"engine": keyed})
+    line = (
+        "NO_SUCH_KEY is missing (trace.sources.0.engine.endpoints.api_key_env): "
+        "run export NO_SUCH_KEY=…"
+    )
+    assert line in plan_text(plan_run(recipe, tmp_path / "new"))
+    checked = check_recipe(recipe)
+    assert checked["ok"] and line in result_text(checked)
+    with pytest.raises(
+        DataError, match=r"NO_SUCH_KEY: no such environment variable \(trace\.sources\.0\.engine"
+    ):
+        run_recipe(recipe, tmp_path / "new", reporter=ProgressReporter(quiet=True))
+    assert not (tmp_path / "new/pool").exists()
+    assert plan_run(recipe, tmp_path / "new", stages=["pool"])["needed"] == []
+    monkeypatch.setenv("NO_SUCH_KEY", "x")
+    assert plan_run(recipe, tmp_path / "new")["needed"] == []
 
 
 def test_no_problems_and_no_pool_are_errors(tmp_path) -> None:

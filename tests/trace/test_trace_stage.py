@@ -13,6 +13,7 @@ from slowthink.pipeline.contract import StageResult
 from slowthink.pipeline.run_folder import execute, make_context
 from slowthink.recipe.loading import parse_recipe
 from slowthink.stages import pool, trace
+from slowthink.stages.report.excerpts import read_drops
 
 SHARED = Path("/work/shared/data/traces")
 SANDBOX = {"kind": "sandbox", "num_problems": 18, "num_heldout": 9}
@@ -49,6 +50,29 @@ def test_recipe_may_begin_with_own_chains(tmp_path: Path) -> None:
     (kept,) = result.records
     assert (kept.problem.question, kept.teacher, kept.num_response_tokens) == ("1 + 1?", "mine", 5)
     assert [drop.id for drop in result.dropped] == ["mine.jsonl:2"]
+
+
+def test_dropped_chains_are_counted_by_reason_and_named_by_line_and_their_own_id(
+    tmp_path: Path,
+) -> None:
+    right = {"question": "1 + 1?", "thinking": "One and one.", "response": "Final Answer: 2",
+             "answer": "2"}  # fmt: skip
+    wrong = right | {"question": "1 + 2?", "answer": "3"}
+    path = tmp_path / "mine.jsonl"
+    rows = [right, *(wrong | {"id": f"q-{n}"} for n in range(4)), {"question": "?", "id": 7}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = parse_recipe(
+        {"name": "t", "trace": {"sources": [{"kind": "file", "path": str(path)}]}}
+    )
+    printed: list[str] = []
+    context = make_context(recipe, tmp_path / "run", "trace", notify=printed.append)
+    execute(context, trace.run, version=trace.STAGE_VERSION)
+    assert "trace: 1 dropped, read: no known form of chains (mine.jsonl:6 (id 7))" in printed
+    named = "mine.jsonl:2 (id q-0), mine.jsonl:3 (id q-1), mine.jsonl:4 (id q-2), …"
+    assert f"trace: 4 dropped, grade: wrong answer ({named})" in printed
+    drops = read_drops(tmp_path / "run/trace", seed=0)  # as the page shows them
+    shown = {example["id"] for drop in drops for example in drop["examples"]}
+    assert "mine.jsonl:6 (id 7)" in shown and len(shown & set(named.split(", "))) >= 2
 
 
 @pytest.mark.parametrize(("thinking", "message"), [

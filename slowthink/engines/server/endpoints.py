@@ -17,7 +17,6 @@ Full jitter: Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections import Counter, deque
@@ -44,6 +43,7 @@ from slowthink.engines.server.statuses import (
     rejection,
     remedy_after_retries,
 )
+from slowthink.environment import environment_variable
 from slowthink.errors import ConfigError, EngineError, missing_extra
 from slowthink.recipe import EndpointConfig
 
@@ -391,7 +391,7 @@ def api_key(config: EndpointConfig) -> str | None:
     ConfigError if the variable is unset."""
     if config.api_key_env is None:
         return None
-    key = os.environ.get(config.api_key_env, "").strip()
+    key = environment_variable(config.api_key_env)
     if not key:
         raise ConfigError(
             f"engine.endpoints.api_key_env: the environment variable `{config.api_key_env}` is not "

@@ -58,7 +58,7 @@ def run(context: StageContext) -> StageResult:
     selection = make_selection(candidates, context.config, seed=context.recipe.seed)
     warnings = _warnings(candidates, selection)
     for warning in warnings:
-        context.notify(f"select: {warning}")
+        context.notify(f"WARNING: select: {warning}")
     chosen, not_chosen = split_chosen(traces, selection)
     context.notify(f"select: {_of_problems(chosen)}, of {_of_problems(traces)}")
     write_atomic(context.folder / RATIONALE_FILE, _rationale_lines(traces, selection, not_chosen))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from slowthink.curation.scores.preference import RankedChain, order_chains, require_score
 from slowthink.errors import DataError
+from slowthink.pipeline.contract import count_values
 from slowthink.recipe import SelectConfig
 from slowthink.records import group_by, item_seed
 from slowthink.stages.select import diversity, methods
@@ -21,6 +22,10 @@ METHODS: dict[str, methods.Method] = {
     "longest": methods.pick_longest,
     "full": methods.pick_all,
 }
+
+
+MAX_KINDS = 9
+"""Kinds that a warning about a quota lists."""
 
 
 def make_selection(
@@ -95,14 +100,22 @@ def _fill_quota(selection: Selection, quota: int, stratum: str) -> None:
 
 
 def unmet_quotas(selection: Selection) -> list[str]:
-    """A line for each minimum quota that was not reached."""
-    quotas = selection.config.quotas
-    return [
-        f"quota of {kind_of(quotas[index], stratum)}: {quotas[index].min} requested, "
-        f"{count} selected"
-        for index, stratum in _minimum_quotas(selection)
-        if (count := selection.counts[index][stratum]) < quotas[index].min
-    ]
+    """A line for each minimum quota that was not reached: what is missing, and what there is."""
+    firsts = [chains[0] for chains in selection.chains.values()]
+    lines = []
+    for index, stratum in _minimum_quotas(selection):
+        quota, num_selected = selection.config.quotas[index], selection.counts[index][stratum]
+        if num_selected < quota.min:
+            there = count_values(selection.stratum(index, candidate) for candidate in firsts)
+            kinds = [f"{num:,} of {kind}" for kind, num in there.items()]
+            listed = ", ".join(kinds[:MAX_KINDS]) + (", …" if len(kinds) > MAX_KINDS else "")
+            lines.append(
+                f"quota of {kind_of(quota, stratum)}: {quota.min} problems requested, "
+                f"{num_selected} selected of {there.get(stratum, 0)} there; by "
+                f"{quota.score or quota.by} there are: {listed or 'none'}. Add problems of this "
+                f"kind, or lower select.quotas.{index}.min"
+            )
+    return lines
 
 
 # --- filters of chains ----------------------------------------------------------------------------

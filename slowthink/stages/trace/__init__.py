@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from slowthink.recipe import (
     check_score_name,
 )
 from slowthink.recipe.scores import ORDERS
-from slowthink.records import Dropped, Problem, Split, Trace
+from slowthink.records import Dropped, Problem, Split, Trace, group_by
 from slowthink.stages.trace import chains_table, gate, keeping
 from slowthink.stages.trace.chains import ScoredChain
 from slowthink.stages.trace.contamination import drop_contaminated
@@ -46,6 +46,8 @@ from slowthink.stages.trace.sources import NO_SOLUTION
 from slowthink.stages.trace.teachers import Teacher
 
 STAGE_VERSION = 3
+NUM_NAMED = 3
+"""Dropped chains that are named for each reason."""
 _OTHER_CHAINS = "Name other chains: --set 'trace.sources=[{kind: file, path: chains.jsonl}]'"
 _REMEDIES = {
     gate.STEP: (
@@ -99,6 +101,8 @@ def run(context: StageContext) -> StageResult:
         f"trace: {len(traces)} chains of {facts['num_problems']} problems are kept, of "
         f"{gathered.num_rows} rows"
     )
+    for line in _dropped_lines(dropped):
+        context.notify(f"trace: {line}")
     facts["verdicts"] = count_values(grade.verdict.value for grade in grades)
     if notes := count_values(note for scored_chain in kept for note in scored_chain.chain.notes):
         facts["import_notes"] = notes
@@ -230,6 +234,15 @@ def _trace_facts(traces: Sequence[Trace], before: Sequence[Problem]) -> dict[str
         "wait_share": round(num_with_wait / len(traces), 4),
         "chain_shares": {k: round(num / len(kinds), 4) for k, num in count_values(kinds).items()},
     }
+
+
+def _dropped_lines(dropped: Sequence[Dropped]) -> Iterator[str]:
+    """A line for each reason, most frequent first: how many chains, and which, or the first."""
+    ids = group_by(dropped, lambda drop: f"{drop.step}: {drop.reason}")
+    for reason in count_values(f"{drop.step}: {drop.reason}" for drop in dropped):
+        named = [drop.id for drop in ids[reason][:NUM_NAMED]]
+        more = ", …" if len(ids[reason]) > NUM_NAMED else ""
+        yield f"{len(ids[reason]):,} dropped, {reason} ({', '.join(named)}{more})"
 
 
 def _empty_result_message(dropped: Sequence[Dropped]) -> str:

@@ -18,7 +18,7 @@ class SourceChain:
     """A chain that is not graded yet."""
 
     location: str
-    """file:line, or the problem's id if the chain is its solution."""
+    """file:line, with the row's own id; or the problem's id if the chain is its solution."""
     problem: Problem
     thinking: str
     response: str

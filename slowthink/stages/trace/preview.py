@@ -33,7 +33,12 @@ from slowthink.stages.trace.teachers import (
 
 
 def preview_chains(
-    recipe: Recipe, root: Path, num_problems: int, *, notify: Callable[[str], None] = print
+    recipe: Recipe,
+    root: Path,
+    num_problems: int,
+    *,
+    notify: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """The first chain of every teacher at the first problems of a run in `root`, as `chains`, and
     the figures of each teacher (length of a chain, speed, cost), as `teachers`.
@@ -50,7 +55,7 @@ def preview_chains(
         )
     check_teachers(recipe)
     check_keys(recipe)
-    context = _context(recipe, root, notify)
+    context = replace(_context(recipe, root), notify=notify, progress=progress)
     problems = order_problems(_problems(context), seed=recipe.seed, limit=num_problems)
     results = [_ask(teacher, problems, context) for teacher in teachers]
     return {
@@ -63,14 +68,14 @@ def preview_chains(
     }
 
 
-def _context(recipe: Recipe, root: Path, notify: Callable[[str], None]) -> StageContext:
+def _context(recipe: Recipe, root: Path) -> StageContext:
     """The context of the stage, which writes nothing into it; without the stage's limits."""
     assert recipe.trace is not None
     config = recipe.trace.model_copy(update={"max_tokens": None, "max_cost": None})
     return StageContext(
         stage="trace", recipe=recipe.model_copy(update={"trace": config}), root=root,
         folder=root / "trace.partial", work_folder=root / "work" / "trace",
-        inputs=stage_inputs(recipe, root, "trace"), notify=notify,
+        inputs=stage_inputs(recipe, root, "trace"),
     )  # fmt: skip
 
 

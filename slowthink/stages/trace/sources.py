@@ -22,6 +22,8 @@ from slowthink.stages.trace.formats import CHAIN_FORMATS, detect_format, state_a
 CALCULATOR_ANNOTATION = re.compile(r"<<[^<>]*>>")
 """GSM8K's annotations for a calculator, e.g. <<48/2=24>>."""
 FINAL_ANSWER_LINE = re.compile(r"\n####[^\n]*\s*\Z")
+MAX_ID_CHARACTERS = 80
+"""What is shown of a row's own id."""
 EMPTY = "thinking or response is empty"
 NO_SOLUTION = "the problem has no solution"
 """Why a problem gives no chain."""
@@ -57,7 +59,6 @@ def _chain_from_solution(problem: Problem, teacher: str) -> SourceChain:
 def read_chains(source: FileTraces, *, seed: int, setting: str) -> SourceChains:
     """The chains of a file. Raises DataError if it is missing or none of its rows is a chain."""
     gathered, columns = SourceChains(), dict[str, None]()
-    name = Path(source.path).name
     for row in read_rows(source.path, setting=f"{setting}.path"):
         gathered.num_rows += 1
         if isinstance(row, SourceRow):
@@ -66,13 +67,24 @@ def read_chains(source: FileTraces, *, seed: int, setting: str) -> SourceChains:
         if isinstance(chain, SourceChain):
             gathered.chains.append(chain)
         else:
-            location = f"{name}:{chain.line}"
             gathered.dropped.append(
-                Dropped(id=location, step="read", reason=chain.reason, evidence=chain.evidence)
-            )
+                Dropped(
+                    id=_location(row, source), step="read", reason=chain.reason,
+                    evidence=chain.evidence,
+                )
+            )  # fmt: skip
     if all(chain.defect for chain in gathered.chains):
         raise DataError(_no_chain_message(source, setting, gathered, columns))
     return _sample_chains(gathered, source.max_traces, seed=seed)
+
+
+def _location(row: SourceRow | BadRow, source: FileTraces) -> str:
+    """file:line, and the row's own `id` if it has one: `limo.jsonl:3 (id q-17)`."""
+    place = f"{Path(source.path).name}:{row.line}"
+    own_id = row.values.get("id") if isinstance(row, SourceRow) else None
+    if isinstance(own_id, bool) or not isinstance(own_id, int | str) or own_id == "":
+        return place
+    return f"{place} (id {' '.join(str(own_id).split())[:MAX_ID_CHARACTERS]})"
 
 
 def _to_chain(row: SourceRow, source: FileTraces) -> SourceChain | BadRow:
@@ -90,7 +102,7 @@ def _to_chain(row: SourceRow, source: FileTraces) -> SourceChain | BadRow:
     path = Path(source.path)
     problem = replace(chain.problem, source_row=chain.problem.source_row or str(row.line))
     return SourceChain(
-        location=f"{path.name}:{row.line}", problem=problem, thinking=thinking, response=response,
+        location=_location(row, source), problem=problem, thinking=thinking, response=response,
         teacher=source.teacher or chain.teacher or path.stem, imported=True, notes=chain.notes,
         unsplit=chain.unsplit, defect=defect,
     )  # fmt: skip
