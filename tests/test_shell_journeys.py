@@ -185,8 +185,10 @@ def test_each_wrong_model_is_answered_by_one_message(with_recipe: Shell) -> None
     )
     real = ("--set", "engine.kind=transformers", "--set", "filter=null", "--set", arms)
     slowthink("pool", "mine.yaml", *real)
-    _, err = slowthink("evaluate", "mine.yaml", *real, code=2)
-    assert "model `./no`" in err and "at 1 points" not in err, "before the first token"
+    out, _ = slowthink("evaluate", "mine.yaml", *real, "--dry-run")
+    assert "./no is missing (evaluate.arms.1.model)" in out
+    _, err = slowthink("evaluate", "mine.yaml", *real, code=1)
+    assert "./no: no such model" in err and "at 1 points" not in err, "before the first token"
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: apt-get install chromium")
