@@ -28,34 +28,63 @@ _EMPTY_COLLECTION = re.compile(r"[$\s]*(?:\{\s*\}|\[\s*\]|\(\s*\))[$\s]*")
 _NOT_AVAILABLE = re.compile(r"(?<![^\W_])(?:NA|[Nn]\s?[/.]\s?[Aa])(?![^\W_])")
 """Not sodium, nor n(A)."""
 
-_PHRASES = """
-none|nan|null|nil|notfound|answernotfound|noanswerfound|noanswer|noanswers|noanswergiven
-noanswerprovided|noanswerisgiven|nofinalanswer|nofinalanswerfound|noneprovided|nonegiven|notgiven
-notprovided|notavailable|notapplicable|answernotavailable|answernotgiven|answernotprovided
-noansweravailable|unknown|answerunknown|unknownanswer|unanswered|tbd|tba|todo|tobedetermined
-missing|missinganswer|answermissing|placeholder|invalidanswer|noresponse|couldnotextract
-noboxedanswer|proof|aproof|proofonly|proofquestion|proofproblem|prove|proofomitted|omitted
-answeromitted|solutionomitted|qed|seeanswer|seeabove|seebelow|asabove|answersvary|answersmayvary
-answerswillvary|answervaries|answermayvary|answerwillvary|sampleanswer
-lefttothereader|leftasanexercise|youranswer|youranswerhere|answer|answerhere|finalanswer|solution
-略|答案略|解答略|解略|证略|证明略|略证|过程略|略去|略解|省略|证明|证明题|证明过程略|证明从略|从略|见解析|见解答|见详解|详见解析
-详见解答|见答案|见证明|见上|见上文|见下|见下文|参见解析|参考解析|如解析|解析|解答|无答案|没有答案|暂无答案|暂无|暂无解析|无
-未知|未找到|未找到答案|找不到答案|未提供|未提供答案|未给出|未给出答案|不详|待定|答案不唯一|同上|答案见解析|答案见详解|具体见解析
-sinrespuesta|noencontrado|noencontrada|desconocido|desconocida|nodisponible|demostración
-verlasolución|versolución|pasderéponse|sansréponse|nontrouvé|nontrouvée|inconnu|inconnue
-démonstration|preuve|voirlasolution|voirsolution|nondisponible|keineantwort|keineangabe
-nichtgefunden|unbekannt|beweis|siehelösung|siehebeweis|nichtverfügbar|semresposta|nãoencontrado
-desconhecido|demonstração|нетответа|ответанет|ненайдено|неизвестно|доказательство
-смрешение|нетданных|неуказано|なし|解答なし|答えなし|証明略|解説参照|不明|답없음|정답없음|없음|풀이참조|해설참조
-""".replace(" ", "")
-_SENTINELS = frozenset(re.split(r"[|\n]", _PHRASES)) - {""}
-_SEE = re.compile(
-    r"(?:please )?(?:see|refer to|check|cf\.?)\s+(?:the\s+|in\s+)?(?:attached\s+|full\s+|above\s+"
-    r"|detailed\s+)?(?:solutions?|proofs?|explanations?|answers?|work|steps|above|below|figure"
-    r"|text|analysis)\b.*|(?:the )?(?:answer|solution|proof) (?:is )?(?:omitted|above|below|not "
-    r"(?:found|given|available|provided))",
-    re.IGNORECASE | re.DOTALL,
+_KEY = (
+    r"(?:(?:the|an?|any|its|final|correct|boxed|ground|reference|gold|expected|model|full) )*"
+    r"(?:answers?|solutions?|proofs?|explanations?|responses?|results?|keys?|labels?|truth)"
 )
+_KEY_NOT_SOLUTION = _KEY.replace("|solutions?", "") + "|data"
+_GIVEN = (
+    r"(?:found|given|provided|available|applicable|known|specified|stated|supplied|shown"
+    r"|extracted|parsed|recorded|returned|generated)"
+)
+_ENGLISH = (
+    r"none|nan|null|nil|idk|blank|pending|skip(?:ped)?|missing|placeholder|omitted|unanswered|qed"
+    r"|tb[ad]|to do|unknown|sample answer|(?:left )?(?:blank|empty) string|left blank",
+    rf"(?:(?:{_KEY}|it) )?(?:is |are |was |were )?not (?:yet |been )*{_GIVEN}",
+    rf"no (?:{_KEY_NOT_SOLUTION})(?: (?:is|was|were))?(?: {_GIVEN})?|none {_GIVEN}",
+    rf"{_KEY} (?:is )?(?:unknown|unavailable|unspecified|missing|omitted|pending)",
+    rf"(?:unknown|missing|omitted|invalid|unavailable|unspecified) {_KEY}",
+    r"(?:unable|failed|failure|could not|couldn t) (?:to )?(?:extract|parse|find|locate|retrieve"
+    rf"|read|load|generate|produce|match)(?: {_KEY}| boxed)?",
+    r"(?:(?:parsing|parse|runtime|server|api|timeout|extraction|unknown) )?error|timed? out"
+    r"|error (?:in|while|parsing|extracting|timeout|no|could|failed).*",
+    r"to be (?:determined|added|announced|filled(?: in)?|completed|done)",
+    rf"(?:{_KEY} )?(?:(?:may|will|can|could) )?var(?:y|ies)|i do(?: not|n t|nt) know",
+    r"(?:left )?(?:to|for|as) (?:the|an?) (?:reader|exercise)",
+    r"(?:a )?proof(?: (?:only|question|problem|required))?|prove|(?:as|see) (?:above|below)"
+    r"|(?:your )?(?:final )?answer(?: here)?|solution",
+    rf"(?:please )?(?:see|refer to|check|cf) (?:in )?(?:the )?(?:(?:attached|full|above|detailed) )?"
+    rf"(?:{_KEY}|work|steps|above|below|figure|text|analysis).*",
+)
+_CHINESE_KEY = (
+    r"(?:标准|参考|最终|正确|具体)?(?:答案|解析|解答|详解|分析|证明|过程|步骤|结果|数据){1,2}"
+)
+_CHINESE = (
+    rf"(?:{_CHINESE_KEY}|证|解)?(?:从|已)?(?:省?略|略去|省略)|略[证解答写]|{_CHINESE_KEY}|证明题",
+    rf"(?:{_CHINESE_KEY})?(?:具体|[请详可])*(?:参[见考照]|[见如看])"
+    rf"(?:{_CHINESE_KEY}|[上下图书]文?|原文|附件)(?:所示)?",
+    rf"[暂尚]?(?:没有|无|缺少|缺失?){_CHINESE_KEY}|暂?无|缺失?|缺少",
+    rf"(?:{_CHINESE_KEY})?[暂尚]?(?:未|没有?)(?:找到|提供|给出|知|公布|录入|填写|提取到?)"
+    rf"(?:{_CHINESE_KEY})?",
+    r"找不到(?:答案)?|待(?:补充?|定|完善|更新|添加|录入|解答)|不(?:知道|清楚|详)|同上|答案不唯一",
+)
+_OTHERS = (
+    r"sin respuesta|no (?:encontrad[oa]|disponible|hay respuesta)|desconocid[oa]|demostración",
+    r"(?:ver|véase|vedi|voir)(?: l[ae])? (?:solución|respuesta|solution|réponse|corrigé|preuve"
+    r"|soluzione)",
+    r"(?:pas de|sans) réponse|non (?:trouvée?|disponible|fournie?|trovato)|inconnue?|preuve"
+    r"|démonstration",
+    r"keine (?:antwort|angabe)|nicht (?:gefunden|verfügbar|angegeben|vorhanden)|unbekannt|beweis",
+    r"(?:siehe|s)(?: die)? (?:lösung|beweis|oben|unten)",
+    r"sem resposta|não (?:encontrad|disponível|informad)[oa]?|desconhecid[oa]|demonstração"
+    r"|ver a? solução|senza risposta",
+    r"нет (?:ответа|данных)|ответа нет|не (?:найдено|указано|известно)|неизвестно|доказательство"
+    r"|см решение",
+    r"(?:該当|解答|答え|答)?なし|(?:(?:証明|解答)は?)?省?略|(?:解説|解答)を?参照|不明"
+    r"|(?:정?답 )?없음|(?:풀이|해설) 참[조고]|생략",
+)
+_NOTE = re.compile("|".join((*_ENGLISH, *_CHINESE, *_OTHERS)).replace(" ", ""), re.IGNORECASE)
+"""A note without its spaces, which are often missing: "notfound"."""
 
 
 def says_nothing(text: str) -> bool:
@@ -65,12 +94,9 @@ def says_nothing(text: str) -> bool:
         return True
     if len(text) > MAX_LENGTH or any(map(str.isdigit, text)) or _REAL_SYMBOL.search(text):
         return False
-    bare = _WRAPPER.sub("", text).casefold()
-    if not bare:
+    if not _WRAPPER.sub("", text):
         return not _EMPTY_COLLECTION.fullmatch(text) and all(
             text.count(left) == text.count(right) for left, right in ("()", "[]", "{}")
         )
-    if bare in _SENTINELS or (bare == "na" and _NOT_AVAILABLE.search(text)):
-        return True
-    words = " ".join(_WRAPPER.sub(" ", text).split())
-    return _SEE.fullmatch(words) is not None
+    words = _WRAPPER.sub("", _NOT_AVAILABLE.sub(" ", text))
+    return not words or _NOTE.fullmatch(words) is not None
