@@ -15,11 +15,11 @@ MAX_BOXES = 64
 """Only this many boxes at the end of a text are parsed."""
 
 _BOX = re.compile(
-    r"\\(?:f?boxed|fbox|framebox)(?![a-zA-Z])(?:(?<=framebox)(?:\[[^\]\n]{0,20}\]){1,2})?"
+    r"\\(?:f?boxed|Boxed|fbox|framebox)(?![a-zA-Z])(?:(?<=framebox)(?:\[[^\]\n]{0,20}\]){1,2})?"
     r"|\\beginboxed|\\begin\{boxed\}"
-    r"|(?<![\\a-zA-Z])[\bb]oxed(?=\{)|<\|begin_of_box\|>"
+    r"|(?<![\\a-zA-Z])[\bb]?oxed(?=\{)|<\|begin_of_box\|>"
 )
-"""A box's start. A lost backslash leaves `boxed{`, or a backspace before `oxed{`."""
+"""A box's start. A lost backslash leaves `boxed{`, or `oxed{` after a backspace."""
 _BOX_ENDS = {
     r"\begin{boxed}": r"\end{boxed}",
     r"\beginboxed": r"\endboxed",
@@ -32,6 +32,10 @@ _PLACEHOLDER = re.compile(
     r"(?:answers?|results?|solution|respuesta|r[ée]ponse|antwort|letter)(?:\s(?:goes\s)?here)?"
     r"|(?:你的|您的|最终|最后的?)*答案|答え)\.?",
     re.IGNORECASE,
+)
+_KIND_OF_ANSWER = re.compile(
+    r"(?:an? |the )?(?:integer|(?:real )?number|value|expression|fraction|decimal|N|X"
+    r"|数字|整数|数值)"
 )
 _MARKUP = re.compile(
     r"\\(?:text(?:bf|it|rm|tt)?|mathrm|mathbf|mbox)(?![a-zA-Z])|[{}\[\]()<>$*\"'`]"
@@ -53,7 +57,9 @@ _NEXT_VALUE = re.compile(
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(
-    r"\b(?:so|thus|hence|therefore|then|final(?:ly)?|answer|total|now)\b", re.IGNORECASE
+    r"\b(?:so|thus|hence|therefore|then|final(?:ly)?|answer|total|now|no|not|wait|rather"
+    r"|actually)\b",
+    re.IGNORECASE,
 )
 
 
@@ -105,6 +111,11 @@ def is_placeholder(content: str) -> bool:
     if len(content) > 100:
         return False
     return _PLACEHOLDER.fullmatch(_MARKUP.sub("", content).strip(" :：")) is not None
+
+
+def names_kind(content: str) -> bool:
+    """Whether a box says what belongs into it, an integer; it is an answer if nothing else is."""
+    return _KIND_OF_ANSWER.fullmatch(_MARKUP.sub("", content).strip()) is not None
 
 
 def without_placeholders(text: str) -> str:

@@ -18,7 +18,13 @@ import re
 from typing import NamedTuple
 
 from slowthink.grading.answers.choice import letter_in_sentence, parse_choice
-from slowthink.grading.boxes import Box, is_placeholder, last_boxes, without_placeholders
+from slowthink.grading.boxes import (
+    Box,
+    is_placeholder,
+    last_boxes,
+    names_kind,
+    without_placeholders,
+)
 from slowthink.grading.finals import last_statement
 from slowthink.grading.sentences import (
     SPECIAL_TOKEN,
@@ -71,7 +77,9 @@ _SAYS_NO = ("不对",)
 """Answers that withdraw nothing, though elsewhere the same words do."""
 _SEVERAL_VALUES = re.compile(r"答[:：】]$")
 _NEW_QUESTION = re.compile(
-    r"^[#*\t ]*(?:question|problem|q|user|human|题目|问题|问)(?:\s?\d{1,3})?\s?[*]*[:：]",
+    r"<\|(?:im_start|start_header_id)\|>user|<\|user\|>|<start_of_turn>user|<｜User｜>|\[INST\]"
+    r"|^#{1,6}\s?instruction\b"
+    r"|^[#*\t ]*(?:question|problem|q|user|human|题目|问题|问)(?:\s?\d{1,3})?\s?[*]*[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
 _STATED = re.compile(
@@ -196,6 +204,10 @@ def _stated_answer(text: str, *, choices: tuple[str, ...], whole_line: bool) -> 
     """Return the answer of the strongest source that says that it is one."""
     box = last_boxes(text)
     boxed = None if box is None else _Found(box.content, box.end)
+    if box is not None and names_kind(box.content):
+        others = text[: box.start] + text[box.end :]
+        if other := _stated_answer(others, choices=choices, whole_line=whole_line):
+            return _Found(other.answer, len(text))
     if choices and (letter := _named_option(text, box, num_options=len(choices))):
         return letter
     return boxed or _marked_answer(text, choices=choices, whole_line=whole_line)

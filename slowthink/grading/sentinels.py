@@ -39,7 +39,7 @@ _GIVEN = (
 )
 _ENGLISH = (
     r"none|nan|null|nil|idk|blank|pending|skip(?:ped)?|missing|placeholder|omitted|unanswered|qed"
-    r"|tb[ad]|to do|unknown|sample answer|(?:left )?(?:blank|empty) string|left blank",
+    r"|tb[ad]|to do|unknown|sample answer|left blank",
     rf"(?:(?:{_KEY}|it) )?(?:is |are |was |were )?not (?:yet |been )*{_GIVEN}",
     rf"no (?:{_KEY_NOT_SOLUTION})(?: (?:is|was|were))?(?: {_GIVEN})?|none {_GIVEN}",
     rf"{_KEY} (?:is )?(?:unknown|unavailable|unspecified|missing|omitted|pending)",
@@ -53,7 +53,8 @@ _ENGLISH = (
     r"(?:left )?(?:to|for|as) (?:the|an?) (?:reader|exercise)",
     r"(?:a )?proof(?: (?:only|question|problem|required))?|prove|(?:as|see) (?:above|below)"
     r"|(?:your )?(?:final )?answer(?: here)?|solution",
-    rf"(?:please )?(?:see|refer to|check|cf) (?:in )?(?:the )?(?:(?:attached|full|above|detailed) )?"
+    rf"(?:please )?(?:see|refer to|check|cf) (?:in )?(?:the )?"
+    r"(?:(?:attached|full|above|detailed) )?"
     rf"(?:{_KEY}|work|steps|above|below|figure|text|analysis).*",
 )
 _CHINESE_KEY = (

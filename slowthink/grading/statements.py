@@ -43,14 +43,16 @@ _LABEL_BEFORE = re.compile(
 _COPULA = re.compile(
     r"\b(?:is|are|was|were|be|equals?|equal to|becomes?|makes?|gives?|costs?|totals?|pays?|has"
     r"|have|gets?"
-    r"|needs?|earns?|takes?|remains?|yields?|est|sont|ist|sind|beträgt|hat|es|son|è|sono|é|são"
+    r"|needs?|earns?|takes?|remains?|yields?|(?:ends? up|left|finish(?:es)?) with"
+    r"|est|sont|ist|sind|beträgt|hat|es|son|è|sono|é|são"
     r"|quedan?|reste|равн[аоы]|составляет|adalah|là)\b(?!\s*(?:not|n['’]t)\b)|是|为|等于|有|得|需要?|要付"
     r"|は|=|≈|\\approx",
     re.IGNORECASE,
 )
 _COPULA_BEFORE = re.compile(r"\b(?:is|are|be|was|were) (?:only |exactly |just )?$")
 _PREPOSITION = re.compile(
-    r"(?:\b(?:at|for|from|with|per|by|after|out of|in|on|within|every|each|than|to|zu je|für"
+    r"(?:\b(?:at|for|from|(?<!up )(?<!left )(?<!finish )(?<!finishes )with"
+    r"|per|by|after|out of|in|on|within|every|each|than|to|zu je|für"
     r"|pour|par|por"
     r"|di|von|mit|из|на)"
     r"|(?<!total)(?<!sum)(?<!profit)(?<!average)(?<!chance)(?<!probability)(?<!area)"

@@ -31,20 +31,22 @@ _SEVERAL_FIRST = re.compile(
 )
 """Several letters, all chosen, and the end of the sentence."""
 _IN_BRACKETS = r"\(([A-J])\)"
-_BEFORE_MARK = r"([A-J])(?:\s?[.．](?!\d)|[:：](?=\s|$|[一-鿿])|[、)])"
+_BEFORE_MARK = r"([A-J])(?:\s?(?:\.(?!\d)|．)|[:：](?=\s|$|[一-鿿])|[、)])"
 _BEFORE_WORD = r"([A-J])(?<![AI](?=\s+[a-z]{2}))(?=\s+(?!and\b|or\b|am\b)(?:[A-Za-z]{2}|[一-鿿]))"
 _LETTER_AND_TEXT = re.compile(
     rf"^[\s{{*$]*(?:{_IN_BRACKETS}|{_BEFORE_MARK}|{_BEFORE_WORD})[}}*$\s]*(.*)$", re.DOTALL
 )
-_LETTER_AND_DASH = re.compile(r"^[\s{*$]*()()([A-J])\s+[-–—=]\s*(\S.*)$", re.DOTALL)
+_LETTER_AND_DASH = re.compile(r"^[\s{*$]*()()([A-J])\s+[-–—]\s*(\S.*)$", re.DOTALL)
+_LETTER_AND_EQUALS = re.compile(r"^[\s{*$]*([A-J])\s+=\s*(\S.*)$", re.DOTALL)
 _LETTER_AND_BRACKET = re.compile(r"^[\s{*$]*()()([A-J])\s*\((.+)\)[\s}*$.]*$", re.DOTALL)
 _LOWER_LETTER_AND_TEXT = re.compile(r"^[\s{*$]*()()(?:\(([a-j])\))[}*$\s]+(.*)$", re.DOTALL)
 _TEXT_AND_LETTER = re.compile(r"^([^()]*[\w}%$])[\s~}{]+\(([A-J])\)[\s}*$.]*$", re.DOTALL)
 _LEAD_IN = re.compile(
     r"^[\s{*$]*(?:(?:(?:the|la|die|a)\s+)?(?:(?:correct|right|final|best|bonne|richtige)\s+)?"
-    r"(?:answer|option|choice|statement|antwort|respuesta|r[ée]ponse)\s*(?:is|ist|es|est)?[\s:：*{(]*"
-    r"(?:(?:option|choice)\s+)?(?=[({]*[A-J](?![A-Za-z]))"
-    r"|(?:答案|故|应|正确)*(?:选项|选择|选|答案)[是为:：\s]*|正解は?[:：\s]*|정답은?[:：\s]*)",
+    r"(?:answer|statement|antwort|respuesta|r[ée]ponse|risposta|resposta|ответ|option|choice"
+    r"|opci[oó]n|opção|opzione|alternativa|вариант)\s*(?:is|ist|es|est)?[\s:：*{(]*"
+    r"(?:(?:option|choice|opci[oó]n|вариант)\s+)?(?=[({]*[A-J](?![A-Za-z]))"
+    r"|(?:答案|故|应|正确)*(?:选项|选择|选|答案)[是为:：\s]*|(?:正解|答え)は?[:：\s]*|정답은?[:：\s]*)",
     re.IGNORECASE,
 )
 _LEAD_OUT = re.compile(
@@ -63,7 +65,7 @@ _LETTER_GROUP = re.compile(
 _REJECTED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t(?: be)?|\bcannot be|instead of|rather than|other than|unlike|except|\bneither"
     r"|\bnor|without|\bover|\bthan|exclud\w+|eliminat\w+|rul\w+ out|reject\w*|discard\w*|dismiss\w*"
-    r"|cross\w* out|\bno(?: es)?|\bni|nicht|weder|\bpas|descart\w+|statt|não é"
+    r"|cross\w* out|\bno(?: es)?|\bni|nicht|weder|\bpas|descart\w+|statt|não é|не"
     r"|不是|不选|不能选|而非|并非|排除|除了)"
     r"\s*(?:(?:the|both)\s+)?(?:options?|choices?|answers?|选项|la|le)?[\s(*{]*\Z",
     re.IGNORECASE,
@@ -74,13 +76,16 @@ _REJECTED_AFTER = re.compile(
     r"(?:wrong|false|incorrect|not\b|out\b|too\b|ruled out|rejected|excluded|eliminated|impossible"
     r"|irrelevant|unrelated|unlikely"
     r"|invalid|fails?\b|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
-    r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不(?!是 ?[A-J])|排除|矛盾)",
+    r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不(?!是 ?[A-J])|排除|矛盾"
+    r"|(?:looks?|seems?|is|was) (?:tempting|plausible|attractive|close)"
+    r"|(?:では|じゃ)な|[이가]? ?아[니닌]"
+    r"|は(?:誤り|不正解|間違)|[✗✘×❌])",
     re.IGNORECASE,
 )
 _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:is|be|it['’]s|so|thus|hence|therefore|but|choose|chose|select|pick|leaves?|leaving"
     r"|left with|answer|option|choice|est|es|ist|sondern|sino|antwort|respuesta|r[ée]ponse"
-    r"|queda|only|(?:go|going|stick) with|opt for|settle on"
+    r"|queda|only|а|но|это|(?:go|going|stick) with|opt for|settle on"
     r"|bleibt|reste|remains?)\b|选择?|故|即|为|是|有|答案|は|은|는|[:：→])[\s,*({$]*"
     r"(?:(?:option|choice|answer|statement|letter|the|only|definitely|clearly|la|das"
     r"|选项)[\s*({]+)*\Z",
@@ -90,10 +95,16 @@ _STATED_FIRST = re.compile(
     r"[)*]*(?:[,，;；。]|\.(?!\w)|:|\s(?:because|since|is (?:correct|right|the (?:answer|right"
     r"|correct))))"
 )
+_AFFIRMED_AFTER = re.compile(
+    r"[\s)*}]*(?:(?:is|est|ist|es|è)\s+(?:(?:the|therefore|thus|indeed|clearly)\s+)*"
+    r"(?:correct|right|true|valid|answer|richtig|correcte?|correct[ao]|best|only)\b"
+    r"|(?:项|选项)?(?:是?正确|符合|成立)|が正(?:しい|解)|[✓✔✅√])",
+    re.IGNORECASE,
+)
 _ONLY_LETTER = re.compile(r"[\s*_({\[$]*([A-J])[\s*_)}\]$.。]*")
 _LOWER_LETTER = re.compile(r"(?<!\w)\(([a-j])\)|(?:\bis|[:：])[\s*]+([a-j])(?=\)?[\s.*]*$)")
 _ARTICLE = re.compile(
-    r"\s+(?!(?:or|and|because|since|as|is|was|by|fits?|works|holds|follows|seems)\b)[a-z]{2,}"
+    r"\s+(?!(?:or|and|because|since|as|is|was|by|fits?|works|holds|follows|seems|the|it|we)\b)[a-z]{2,}"
 )
 _UNIT_BEFORE = re.compile(r"\d\s*(?:\\[,;: !]|~)*\s*\{?\Z")
 
@@ -114,8 +125,7 @@ def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
     """
     if len(text) > MAX_CHOICE_LENGTH:
         return ChosenOption(text=text)
-    bare = _FONT_COMMAND.sub("", _SPACES.sub(" ", text))
-    bare = _BRACED_LETTER.sub(r"\1", bare.translate(_FULL_WIDTH)).strip()
+    bare = _without_fonts(text)
     lead_in = _LEAD_IN.match(bare)
     bare = _LEAD_OUT.sub("", bare[lead_in.end() if lead_in else 0 :])
     single = _SINGLE_LETTER.match(bare)
@@ -127,6 +137,17 @@ def parse_choice(text: str, *, any_case: bool = False) -> ChosenOption:
     if letters and len(set(letters)) == len(letters):
         return ChosenOption(frozenset(letters))
     return _letter_with_text(bare, any_case=any_case) or ChosenOption(text=text)
+
+
+def letter_and_equal(text: str) -> tuple[str, str] | None:
+    """Return the letter and the text of "C = 14", which may also be a formula; else None."""
+    match = _LETTER_AND_EQUALS.match(_without_fonts(text[:MAX_CHOICE_LENGTH]))
+    return (match.group(1), _without_open_markup(match.group(2))) if match else None
+
+
+def _without_fonts(text: str) -> str:
+    bare = _FONT_COMMAND.sub("", _SPACES.sub(" ", text))
+    return _BRACED_LETTER.sub(r"\1", bare.translate(_FULL_WIDTH)).strip()
 
 
 def _letter_with_text(bare: str, *, any_case: bool) -> ChosenOption | None:
@@ -174,12 +195,19 @@ def letter_in_sentence(
     groups = [
         match
         for match in _LETTER_GROUP.finditer(bare)
-        if not _is_article_or_unit(bare, match) and not _is_rejected(bare, match)
+        if not _is_article_or_unit(bare, match)
+        and not _is_rejected(bare, match)
+        and _is_option(match.group(), num_options)
     ]
     if not groups:
         return _lower_letter(bare, num_options=num_options)
     letter = _chosen_letter(bare, groups, is_marked=is_marked)
     return letter if letter is not None and letter in LETTERS[:num_options] else None
+
+
+def _is_option(letters: str, num_options: int) -> bool:
+    """Whether a letter, or each in a list of letters, names an option: I may be the pronoun."""
+    return set(re.findall(r"\b[A-J]\b", letters)) <= set(LETTERS[:num_options])
 
 
 def _several_letters(text: str, num_options: int) -> str | None:
@@ -191,6 +219,9 @@ def _several_letters(text: str, num_options: int) -> str | None:
 
 
 def _chosen_letter(text: str, groups: list[re.Match[str]], *, is_marked: bool) -> str | None:
+    affirmed = [match for match in groups if _AFFIRMED_AFTER.match(text, match.end())]
+    if len(affirmed) == 1:
+        return affirmed[0].group() if len(affirmed[0].group()) == 1 else None
     first = groups[0]
     if is_marked and not text[: first.start()].strip(" ({[*$") and len(first.group()) == 1:
         return first.group()

@@ -150,8 +150,12 @@ def _compare_choices(gold: str, pred: str, context: AnswerContext) -> bool | Non
     """Compare as choices; None if neither side is a choice, or the options are unknown."""
     correct = choice.parse_choice(gold)
     chosen = choice.parse_choice(pred, any_case=bool(context.choices))
+    if not chosen.letters and context.choices:
+        chosen = _option_as_equation(pred, context) or chosen
     if not correct.letters and not chosen.letters:
         return None
+    if _names_another_option(chosen, context):
+        return False
     if context.correct_letter and chosen.letters:
         return chosen.letters == frozenset(re.findall(r"[A-J]", context.correct_letter))
     if correct.letters and chosen.letters:
@@ -163,6 +167,26 @@ def _compare_choices(gold: str, pred: str, context: AnswerContext) -> bool | Non
     if option is None or chosen.text:
         return None
     return _compare_values(gold, option, context).equal
+
+
+def _option_as_equation(pred: str, context: AnswerContext) -> choice.ChosenOption | None:
+    """The option in "C = 14", where C is 14; E = mc^2 names none."""
+    named = choice.letter_and_equal(pred)
+    if named is None or (text := context.options().get(named[0])) is None:
+        return None
+    is_option = _compare_values(text, named[1], context).equal
+    return choice.ChosenOption(frozenset(named[0]), named[1]) if is_option else None
+
+
+def _names_another_option(chosen: choice.ChosenOption, context: AnswerContext) -> bool:
+    """Whether the text beside a letter is the text of another option: "16 (C)" where D is 16."""
+    options = context.options() if chosen.text and len(chosen.letters) == 1 else {}
+    equal = {
+        letter
+        for letter, text in options.items()
+        if _compare_values(text, chosen.text, context).equal
+    }
+    return bool(equal) and not equal & chosen.letters
 
 
 @functools.lru_cache(maxsize=2048)

@@ -32,6 +32,7 @@ from slowthink.grading.answers.list_kinds import (
     relations_in,
     units_given,
 )
+from slowthink.grading.answers.lists import BOTH
 from slowthink.grading.answers.nodes import ParseError
 from slowthink.grading.answers.normalise import without_spaces
 from slowthink.grading.answers.relations import (
@@ -200,7 +201,7 @@ def _equal_logic(gold: Value, pred: Value, rules: ComparisonRules) -> bool:
 def _as_statement(value: Value) -> Value:
     """Return the list "p or q" as a statement."""
     if isinstance(value, ValueList) and not value.brackets:
-        return Statement(value.joined or "and", tuple(map(_as_statement, value.items)))
+        return Statement(value.word or "and", tuple(map(_as_statement, value.items)))
     return value
 
 
@@ -271,7 +272,10 @@ def _equal_bare_lists(gold: ValueList, pred: ValueList, rules: ComparisonRules) 
     """Compare in any order, unless the question asks for an order or only one side names values."""
     if any(isinstance(item, Dots) for item in (*gold.items, *pred.items)):
         return gold.brackets == pred.brackets and _equal_dotted(gold.items, pred.items, rules)
-    if needs_same_word(gold) and needs_same_word(pred) and joining_word(gold) != joining_word(pred):
+    are_statements = needs_same_word(gold) and needs_same_word(pred)
+    if {gold.joined, pred.joined} == {"or", BOTH} or (
+        are_statements and joining_word(gold) != joining_word(pred)
+    ):
         return are_inequalities(gold) and are_inequalities(pred) and _equal_real_sets(gold, pred)
     if base_name(gold) and base_name(gold) == base_name(pred):
         sides = [
@@ -283,6 +287,7 @@ def _equal_bare_lists(gold: ValueList, pred: ValueList, rules: ComparisonRules) 
     names = [{without_subscripts(name) for name in names_given(side)} for side in (gold, pred)]
     kinds = [units_given(side) for side in (gold, pred)]
     is_ordered = any(bool(a) != bool(b) and max(len(a), len(b)) > 1 for a, b in (names, kinds))
+    is_ordered |= any(isinstance(item, Quantifier) for item in gold.items)
     compare = _equal_ordered if is_ordered else _equal_unordered
     return compare(gold.items, pred.items, rules)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from slowthink.grading.answers.latex import TEXT
+
 _ROMAN_NUMERALS = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")
 _CHINESE = "一二三四五六"
 _ROMAN = {name: n for n, name in enumerate(_ROMAN_NUMERALS, start=1)}
@@ -19,7 +21,7 @@ _LABEL = re.compile(
 _COUNTED_PART = r"[一-鿿]{1,4}\d{1,9}(?:\.\d{1,9})?[一-鿿]?"
 _COUNTED_PARTS = re.compile(rf"{_COUNTED_PART}(?:\s*[,;]\s*{_COUNTED_PART})+")
 _NAMED_PARTS = re.compile(
-    r"^[A-Za-z]\w{0,9}\s*:\s*[^:,;]+(?:[,;]\s*[A-Za-z]\w{0,9}\s*:\s*[^:,;]+)+$"
+    r"^(?:[Pp]art\s)?[A-Za-z]\w{0,9}\s*:\s*[^:,;]+(?:[,;]\s*(?:[Pp]art\s)?[A-Za-z]\w{0,9}\s*:\s*[^:,;]+)+$"
 )
 
 
@@ -54,11 +56,15 @@ def _label_numbers(labels: list[str]) -> list[int]:
 
 def has_named_parts(text: str) -> bool:
     """Whether a text gives several names a value each: "A: 12, B: 20"."""
-    return ":" in text and len(text) < 300 and _NAMED_PARTS.match(text) is not None
+    if ":" not in text or len(text) >= 300:
+        return False
+    return _NAMED_PARTS.match(TEXT.sub(r"\1", text)) is not None
 
 
 def named_parts_as_equations(text: str) -> str:
     """Return "A: 12, B: 20" as "A= 12, B= 20", 鸡23，兔12 likewise; other texts unchanged."""
     if _COUNTED_PARTS.fullmatch(text):
         return re.sub(r"(?<=[一-鿿])(?=\d)", "=", text)
-    return text.replace(":", "=") if has_named_parts(text) else text
+    if not has_named_parts(text):
+        return text
+    return re.sub(r"\b[Pp]art\s", "", TEXT.sub(r"\1", text)).replace(":", "=")

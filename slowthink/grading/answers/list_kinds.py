@@ -43,7 +43,7 @@ def base_name(values: ValueList) -> str:
 
 def joining_word(values: ValueList) -> str:
     """The word that joins statements; commas mean "and", or of bare letters nothing."""
-    return values.joined or "and"
+    return values.word or "and"
 
 
 def needs_same_word(values: ValueList) -> bool:

@@ -13,8 +13,10 @@ _DISTRIBUTED = re.compile(r"([a-zA-Z](?:_\{?\w+\}?)?|\\[a-z]+)\s*=[^=<>]*")
 _CONNECTIVE = re.compile(
     r"(?P<comma>\s*[,;]\s*)?(?:\s+(?:(?P<or>or|oder|ou)|(?:and|und|et))\s+"
     r"|\s+[ye]\s+(?=[a-zA-Z]\s*=)|\s+(?P<or2>o)\s+(?=[a-zA-Z]\s*=|-?\d)"
-    r"|\s*(?:(?P<or3>或者?|또는|または)|且|并且|和|与(?=\s*[-\d\\(a-zA-Z])|かつ|그리고)\s*)"
+    r"|\s*(?:(?P<or3>或者?|또는|または)|(?P<both>并?且)|和|与(?=\s*[-\d\\(a-zA-Z])|かつ|그리고)\s*)"
 )
+BOTH = "both"
+"""The word between statements that are both true; values are listed by "and"."""
 _SIGN = re.compile(r"[<>=]|\\(?:[lgn]e|in|to)(?![a-zA-Z])")
 
 
@@ -28,10 +30,7 @@ def distribute_name(parts: list[str]) -> list[str]:
 
 def connectives_to_commas(text: str) -> tuple[str, str]:
     """Replace "and" and "or" by commas, or by semicolons between lists; also return the word."""
-    words = {
-        "or" if any(match.group(name) for name in ("or", "or2", "or3")) else "and"
-        for match in _CONNECTIVE.finditer(text)
-    }
+    words = {_word(match) for match in _CONNECTIVE.finditer(text)}
     if not words:
         return text, ""
     if len(words) > 1 and re.search(r"[<>]|\\[lgn]e(?![a-z])", text):
@@ -39,4 +38,11 @@ def connectives_to_commas(text: str) -> tuple[str, str]:
     text = _CONNECTIVE.sub(lambda m: "§" if not m.group("comma") else ", ", text)
     parts = text.split("§")
     is_list_of_lists = len(parts) > 1 and all("," in part for part in parts)
-    return (";" if is_list_of_lists else ",").join(parts), "or" if "or" in words else "and"
+    word = next(word for word in ("or", BOTH, "and") if word in words)
+    return (";" if is_list_of_lists else ",").join(parts), word
+
+
+def _word(match: re.Match[str]) -> str:
+    if any(match.group(name) for name in ("or", "or2", "or3")):
+        return "or"
+    return BOTH if match.group("both") else "and"

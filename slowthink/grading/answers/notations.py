@@ -38,6 +38,7 @@ _PERCENT_WORDS = re.compile(
 )
 _CHINESE_PERCENT = re.compile(
     r"^百分之(\d{1,9}(?:\.\d{1,9})?|[零一二两三四五六七八九十百点]+)$|^(\d(?:\.\d)?|[一二两三四五六七八九])成([一二三四五六七八九])?$"
+    r"|^([一二三四五六七八九]|\d(?=\.?\d?折))\.?([一二三四五六七八九]|\d)?折$"
 )
 _COMPARISON_SIGNS = tuple(
     (re.compile(pattern), sign)
@@ -68,6 +69,11 @@ _CURRENCY_AMOUNT = re.compile(
     rf"^({'|'.join(_CURRENCIES)}|INR|Rs\.?|₹|\\text\{{\s*Rs\.?\s*\}})\s*(?=[\d.])(.*)$"
 )
 _WORD_LIST = re.compile(r"\\(?:text|mbox)\s*\{\s*(\w+(?:,\s*\w+)*),?\s+(?:and|or)\s+(\w+)\s*\}")
+_ARROW_OF_LOGIC = re.compile(
+    r"^((?:\\(?:neg|lnot)\s*)?[p-sP-S])\s*\\(?:to|rightarrow)(?![a-z])\s*"
+    r"((?:\\(?:neg|lnot)\s*)?[p-sP-S])$"
+)
+"""p \\to q, which is no limit."""
 _UNIT_PRODUCT = re.compile(r"\\(?:mathrm|text|rm)\s*\{([^{}]*\^(?:[^{}]|\{[^{}]*\})*)\}")
 _UNIT_FACTOR = re.compile(r"([A-Za-z]+)(?:\s*\^\s*\{?\s*(-?\d)\s*\}?)?")
 _SET_BUILDER = re.compile(r"(\\\{[^{}|:]*[a-zA-Z][^{}|:]*):(?=[^{}:]*(?:\\in|[<>=]|\\[lg]e|\\ne))")
@@ -131,14 +137,18 @@ def _unify_currency(match: re.Match[str]) -> str:
     return f"{_CURRENCIES[code]}{amount}" if code in _CURRENCIES else f"{amount} rupees"
 
 
+def _digit(text: str) -> int | Fraction:
+    number = number_from_words(text)
+    return Fraction(text) if number is None else number
+
+
 def _percent_from_words(match: re.Match[str]) -> str:
-    """Write 百分之二十 and 八成 with a percent sign."""
-    of_hundred, of_ten, *more = match.groups()
-    more_percent = number_from_words(more[0]) if more[0] else 0
-    number = number_from_words(of_hundred or of_ten)
-    if number is None:
-        number = Fraction(of_hundred or of_ten)
-    value = number if of_hundred else 10 * number + (more_percent or 0)
+    """Write 百分之二十, 八成 and 八五折 with a percent sign."""
+    of_hundred, *tens = match.groups()
+    of_ten, more = tens[2:] if tens[2] else tens[:2]
+    more_percent = _digit(more) if more else 0
+    number = _digit(of_hundred or of_ten)
+    value = number if of_hundred else 10 * number + more_percent
     return f"{float(value):g}\\%"
 
 
@@ -245,6 +255,7 @@ _REWRITES: tuple[_Rewrite, ...] = (
     ("=<", re.compile(r"=<"), r"\\le "),
     ("\\not", re.compile(r"\\not\s*="), r"\\ne "),
     ("j", re.compile(r"^(-?[\d.]+\s*[-+]\s*[\d.]*)j$"), r"\1i"),
+    ("\\", _ARROW_OF_LOGIC, r"\1\\implies \2"),
     ("mod", _MODULO, _unify_modulus),
     ("\\equiv", re.compile(r"(?<![\\a-z])(?:\\b?mod|mod)\s*\{?(\w+)\}?$"), r"\\pmod{\1}"),
     ("m", _CLOCK_TIME, _unify_clock_time),
@@ -267,7 +278,7 @@ _REWRITES: tuple[_Rewrite, ...] = (
     ("=", re.compile(r"^(?:[A-Za-z]{2,},? ){1,6}(?=[-\d(][-\d\s+*/.()]*=)"), ""),
     (". ", re.compile(r"^.*\.\s+(?:so|thus|hence|therefore),?\s+(?=[-\d\\(])", re.I | re.S), ""),
     ("", _LEADING_WORDS, ""),
-    ("text", re.compile(r"^\\text\s*\{[^{}]*\b(?:is|are|:)\s*\}\s*"), ""),
+    ("text", re.compile(r"^\\text\s*\{[^{}]*(?:\b(?:is|are)|:)\s*\}\s*(?!.*:)"), ""),
     ("", _TRAILING_WORDS, r"\1"),
     ("~", re.compile("~"), " "),
 )  # fmt: skip

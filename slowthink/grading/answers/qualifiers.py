@@ -11,14 +11,21 @@ import re
 from slowthink.grading.answers.latex import TEXT
 
 _LETTER = r"\\?[a-zA-Z](?![a-zA-Z])(?:_\{?\w\}?)?"
-_SET = r"\\mathbb\s*\{?\s*[RZNQC]\s*\}?(?:\s*[\^_]\s*\{?\s*[+*\d-]\s*\}?)?|[RZNQC](?![a-zA-Z])"
+_SET = (
+    r"(?:\\mathbb\s*\{?\s*[RZNQC]\s*\}?|[RZNQC](?![a-zA-Z]))"
+    r"(?:\s*[\^_]\s*\{?\s*[+*\d-]\s*\}?)?"
+)
 _HINT = re.compile(
     r"\\forall|\\exists|\\quad|\bfor\b|\bwhere\b|\bwith\b|\bwhen|\bif\b|\bthere\b|\bon\b|\bover\b|[其对当存为是]|\("
+    r"|\b(?:integers?|constants?|const|reals?|arbitrary)\b|常数|整数"
 )
 _OPENER = re.compile(
     r"\s*[,;]?\s*[(]?\s*(?:(?P<all>\\forall(?![a-z])|for\s+(?:all|any|every|each|arbitrary)\b"
     r"|对(?:于)?(?:任意|所有|一切|任何)的?)|(?P<some>for\s+(?:some|an?)\b|for(?=\s+[a-z]\b))"
-    r"|(?P<where>where\b|with\b|whenever\b|when\b|if\b|for(?=\s)|其中|当))\s*"
+    rf"|(?P<where>where\b|with\b|whenever\b|when\b|if\b|for(?=\s)|其中|当)"
+    rf"|(?<=,)(?P<apposition>)(?=\s*{_LETTER}(?:\s+(?:is|are|=))?\s*(?:an?\s|any\s|some\s)?\s*"
+    r"(?:positive |real |arbitrary )?(?:integers?|constants?|const|reals?|arbitrary|常数|整数)\b))"
+    r"\s*"
 )
 _DOMAINS = (
     (re.compile(r"positive (?:integer|whole)|natural|正整数|自然数"), "\\mathbb{N}"),
@@ -35,7 +42,7 @@ _SIGNS = (
     (re.compile(r"negative|负"), "< 0"),
 )
 _DECLARING = re.compile(
-    r"\b(?:reals?|integers?|naturals?|complex|rational|constants?|arbitrary|fixed|numbers?|values?"
+    r"\b(?:reals?|integers?|naturals?|complex|rational|const(?:ants?)?|arbitrary|fixed|numbers?|values?"
     r"|any|all|some|every|each|an?(?=\s+[a-z]{3})|the|is|are|be|of|in|and|positive whole)\b"
     r"|实数|整数|常数|自然数|有理数|复数|任意|正(?=整数)|恒成立|都成立|成立|[的为是和]"
     r"|positive(?= integer)"
@@ -43,8 +50,9 @@ _DECLARING = re.compile(
 _INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![a-z])")
 _DECLARED = re.compile(
     r"([a-zA-Z](?:_\{?\w\}?)?|\\[a-z]+)\s*\\in\s*(?:\\mathbb\s*\{?\s*([RZNQC])\s*\}?|([RZNQC]))"
-    r"(?:\s*[\^_]\s*\{?([+*])\}?)?"
+    r"(?:\s*[\^_]\s*\{?\s*([+*])\s*\}?)?"
 )
+_IS_ARBITRARY = re.compile(r"\s+(?:is|are)\s+(?:an?\s+)?(?:arbitrary|fixed)(?:\s+constants?)?$")
 _NAMES = re.compile(rf"\s*{_LETTER}(?:\s*(?:,|\s)\s*{_LETTER})*\s*")
 _MEMBERSHIP = re.compile(rf"\s*({_LETTER}(?:\s*,\s*{_LETTER})*)\s*\\in\s*({_SET})\s*")
 _JOINT_MEMBERSHIP = re.compile(rf"([,;]\s*)({_LETTER}(?:\s*,\s*{_LETTER})+\s*\\in\s*(?:{_SET}))$")
@@ -79,7 +87,10 @@ def unify_qualifiers(text: str) -> str:
     for match in _OPENER.finditer(plain):
         body, rest = plain[: match.start()].strip(), plain[match.end() :]
         rest = rest.removesuffix(")" * match.group().count("("))
+        body = body.rstrip(" ,;")
         condition = _declaration(rest, keyword=match.lastgroup or "") if body else None
+        if condition and match.lastgroup == "all" and not re.search("[a-zA-Z]", body):
+            return body
         if condition is None:
             continue
         if (
@@ -109,7 +120,7 @@ def _with_leading(leading: re.Match[str], body: str) -> str:
 def _declaration(text: str, *, keyword: str) -> str | None:
     """Return a declaration of letters as a membership, a condition as it is; None for others."""
     text = text.strip(" .,;")
-    if membership := _MEMBERSHIP.fullmatch(text):
+    if membership := _MEMBERSHIP.fullmatch(_IS_ARBITRARY.sub("", text)):
         letters, domain = membership.groups()
         return ", ".join(f"{letter} \\in {domain}" for letter in re.findall(_LETTER, letters))
     condition = re.sub(r"\s+", " ", _DECLARING.sub(" ", text)).strip()
@@ -147,7 +158,7 @@ def without_declarations(parts: list[str]) -> list[str]:
         ]
         is_parameter = not any(re.search(r"[<>]|\\(?:[lgn]e|in)(?![a-z])", o) for o in using)
         is_real = domain in "RC" and not match.group(4)
-        is_free = is_real or (is_parameter and domain in ("Z", "N"))
+        is_free = is_real or (is_parameter and domain in ("Z", "N", "Q"))
         if not (using and is_free):
             kept.append(part)
     return kept

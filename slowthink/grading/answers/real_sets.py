@@ -63,9 +63,9 @@ def to_real_set(value: Value) -> RealSet:
         points = [_require_real(to_number(item)) for item in value.items]
         return RealSet(_merge_intervals(RealInterval(p, p, True, True) for p in points))
     if value.brackets == "" and all(map(_is_interval, value.items)):
-        return _evaluate_statement(Statement(value.joined or "or", value.items))
+        return _evaluate_statement(Statement(value.word or "or", value.items))
     if value.brackets == "":
-        return _combine_conditions([to_real_set(item) for item in value.items], value.joined)
+        return _combine_conditions([to_real_set(item) for item in value.items], value.word)
     if len(value.items) != 2 or value.brackets in ("", ":"):
         raise ParseError("not an interval")
     low, high = (_require_real(to_number(item)) for item in value.items)

@@ -9,7 +9,7 @@ import re
 from fractions import Fraction
 
 from slowthink.grading.answers import latex, nodes, numeric, real_sets
-from slowthink.grading.answers.canonical import Congruence
+from slowthink.grading.answers.canonical import Congruence, read_canonical
 from slowthink.grading.answers.nodes import Node, ParseError
 from slowthink.grading.answers.normalise import without_spaces
 from slowthink.grading.answers.values import (
@@ -106,7 +106,10 @@ def have_same_letters(gold: str, pred: str) -> bool:
 
 
 def name_others(gold: str, pred: str) -> bool:
-    """Whether two names are of other points, \\angle A and \\angle B, or of other arguments."""
+    """Whether two names are of other points, \\angle BAC and \\angle ABC, or of other arguments."""
+    figures = [read_canonical(name.replace("§", " ")) for name in (gold, pred)]
+    if all(figures):
+        return figures[0] != figures[1]
     points = [set(re.findall(r"[A-Z]", name)) for name in (gold, pred)]
     calls = [_FUNCTION_AND_ARGUMENT.fullmatch(name) for name in (gold, pred)]
     return gold != pred and (all(calls) or (all(points) and points[0] != points[1]))

@@ -86,7 +86,8 @@ def _to_radians(value: Expression) -> Expression:
 
 
 def _equal_percentages(gold: Expression, pred: Expression, rules: ComparisonRules) -> bool:
-    """Compare if a side is in percent: for 10% also 10 and 0.1 are correct; for 0.1 also 10%."""
+    """Compare if a side is in percent: for 10% also 10 and 0.1 are correct; for 0.1 also 10%. Of
+    less than 1%, the number alone would be a share of 1."""
     if gold.unit and pred.unit:
         if (factor := conversion_factor(gold.unit, pred.unit)) is None:
             return False
@@ -97,13 +98,11 @@ def _equal_percentages(gold: Expression, pred: Expression, rules: ComparisonRule
             _scaled(side, side.unit.factor) if side.unit else side for side in (gold, pred)
         )
     hundredth = nodes.number(Fraction(1, 100))
-    if gold.unit:
-        ratio = _multiply(gold, hundredth)
-        return _equal_terms(gold, pred, rules) or _equal_terms(ratio, pred, rules)
-    if _equal_terms(gold, _multiply(pred, hundredth), rules):
+    ratios = [_multiply(side, hundredth) if side.unit else side for side in (gold, pred)]
+    if _equal_terms(ratios[0], ratios[1], rules):
         return True
     return _equal_terms(gold, pred, rules) and (
-        rules.asks_percent or abs(numeric.evaluate(gold.node)) >= 1
+        rules.asks_percent or gold.symbols != frozenset() or abs(numeric.evaluate(gold.node)) >= 1
     )
 
 

@@ -114,6 +114,8 @@ _PLAIN_NUMBER = re.compile(r"-?[\d.,/]+")
 _PLAIN_OR_SCIENTIFIC = re.compile(r"-?[\d.,/]+|.*10\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d+)")
 _FORMULA_WORDS = frozenset(["sin", "cos", "tan", "log", "ln", "exp", "and", "or", "pi", "sqrt"])
 _POWER_WORDS = frozenset(("sq", "square", "cubic", "squared", "cubed", "per"))
+_STATEMENT = re.compile(r"(?:is|are|was|were|has|have|does|can|cannot|must|not|but|if)\b")
+"""Begins what is said of a symbol: "p is necessary"."""
 _NOT_UNITS = ("and", "or", "th", "st", "nd", "rd")
 
 
@@ -217,10 +219,17 @@ def conversion_factor(gold: Unit | None, pred: Unit | None) -> Fraction | None:
         if gold.dimension == pred.dimension and {gold.name, pred.name} != _TEMPERATURES:
             return pred.factor / gold.factor
         return None
-    words = [set(re.findall(r"[a-z一-鿿]+", _singular(unit.name.lower()))) for unit in (gold, pred)]
-    if gold.name == pred.name or (all(words) and (words[0] <= words[1] or words[1] <= words[0])):
+    words = [re.findall(r"[^\W\d_]+", _singular(unit.name.lower())) for unit in (gold, pred)]
+    shorter, longer = sorted(words, key=len)
+    if gold.name == pred.name or (shorter and _occur_in_order(shorter, longer)):
         return Fraction(1)
     return None if gold.dimension == pred.dimension == "" else Fraction(1)
+
+
+def _occur_in_order(words: list[str], others: list[str]) -> bool:
+    """Whether the words are among the others in this order, as "north of east" demands."""
+    remaining = iter(others)
+    return all(word in remaining for word in words)
 
 
 def _matched_unit(match: re.Match[str]) -> Unit | None:
@@ -232,7 +241,7 @@ def _matched_unit(match: re.Match[str]) -> Unit | None:
     if match.re is _PLAIN_UNIT:
         is_unit = _is_plain_unit(name, before=match.group(1), text=match.group())
         return unit_by_name(name + power) if is_unit else None
-    if not name or name.startswith("-"):
+    if not name or name.startswith("-") or _STATEMENT.match(name):
         return None
     if name.lower() in _NOT_UNITS and not match.group(4):
         return Unit(name)
@@ -242,7 +251,7 @@ def _matched_unit(match: re.Match[str]) -> Unit | None:
 
 def _is_plain_unit(name: str, *, before: str, text: str) -> bool:
     """Whether letters after a number, not in roman type, are a unit and not symbols."""
-    words = re.findall(r"[A-Za-z]+", name)
+    words = re.findall(r"[^\W\d_]+", name)
     if not words or _FORMULA_WORDS & set(words):
         return False
     is_spaced = text[len(before)].isspace()

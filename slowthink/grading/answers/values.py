@@ -20,7 +20,7 @@ from slowthink.grading.answers.canonical import (
     read_property,
 )
 from slowthink.grading.answers.labels import named_parts_as_equations, split_labels
-from slowthink.grading.answers.lists import connectives_to_commas, distribute_name
+from slowthink.grading.answers.lists import BOTH, connectives_to_commas, distribute_name
 from slowthink.grading.answers.nodes import LimitExceeded, Node, ParseError
 from slowthink.grading.answers.qualifiers import unify_qualifiers, without_declarations
 from slowthink.grading.answers.statements import (
@@ -70,7 +70,13 @@ class ValueList:
     brackets: str
     items: tuple[Value, ...]
     joined: str = ""
-    """The word, "and" or "or", before the last item of a bare list; "" for a comma."""
+    """The word, "and" or "or", before the last item of a bare list; "" for a comma, BOTH for a word
+    that lists no values: 且."""
+
+    @property
+    def word(self) -> str:
+        """The word as "and" or "or"; "" for a comma."""
+        return "and" if self.joined == BOTH else self.joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +188,17 @@ _SET_BUILDER = re.compile(
     r"^([A-Za-z](?:_\w)?)\s*(?:\\in\s*(?:\\mathbb\s*\{?\s*)?R\s*\}?)?\s*[|:]\s*(.*)$", re.DOTALL
 )
 _NUMBER_AND_SCALE_WORD = re.compile(
-    r"^(-?[\d.,]+)\s*(?:\\text\s*\{\s*)?((?:thousand|million|billion|trillion)\b|[万亿])\s*\}?",
+    r"^(-?[\d.,]+)\s*(?:\\text\s*\{\s*)?"
+    r"((?:dozen|hundred|thousand|lakh|million|crore|billion|trillion)\b|[十百千]?[万亿]|百(?!分)|千(?!米|克|瓦))"
+    r"\s*\}?",
     re.IGNORECASE,
 )
-_SCALE_EXPONENTS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
+_SCALES = {
+    "dozen": "12", "hundred": "10^2", "thousand": "10^3", "lakh": "10^5", "million": "10^6",
+    "crore": "10^7", "billion": "10^9", "trillion": "10^{12}", "百": "10^2", "千": "10^3",
+    "万": "10^4", "十万": "10^5", "百万": "10^6", "千万": "10^7", "亿": "10^8", "十亿": "10^9",
+    "百亿": "10^{10}", "千亿": "10^{11}",
+}  # fmt: skip
 _CASE_WORDS = re.compile(r"^\s*(?:if|when|for|where|当)\s*|\s*时$")
 _QUANTIFIER = re.compile(r"\\(?:forall|exists)(?![a-z])")
 _NUMBER_SET = re.compile(r"\\mathbb\s*\{?\s*([NZQC])\s*\}?(?:\s*[\^_]\s*\{?([+*-])\}?)?")
@@ -243,7 +256,7 @@ def _parse_list(parts: list[str], joined: str) -> Value:
     if len(items) == 1:
         return items[0]
     congruences = [item for item in items if isinstance(item, Congruence)]
-    if len(congruences) == len(items) and joined != "and" and (one := merged(congruences)):
+    if len(congruences) == len(items) and joined in ("", "or") and (one := merged(congruences)):
         return one
     return ValueList("", items, joined)
 
@@ -437,7 +450,7 @@ def _parse_atom(text: str) -> Value:
 
 
 def _scale_word_to_power(match: re.Match[str]) -> str:
-    return f"{match.group(1)}\\cdot 10^{_SCALE_EXPONENTS[match.group(2).lower()]}"
+    return f"{match.group(1)}\\cdot {_SCALES[match.group(2).lower()]}"
 
 
 def _parse_expression(text: str) -> Value:

@@ -95,6 +95,8 @@ def number_from_words(text: str) -> int | Fraction | None:
         return _english_number(re.split(r"[\s-]+", text))
     if text in _OTHER_LANGUAGES:
         return _OTHER_LANGUAGES[text]
+    if text in ("一半", "半"):
+        return Fraction(1, 2)
     if _CHINESE_NUMBER.fullmatch(text):
         number = _chinese_number(text.removeprefix("负"))
         return -number if text.startswith("负") and number is not None else number
