@@ -21,14 +21,20 @@ SEPARATE_COLUMN = "\n</think>\n\n"
 """The closing delimiter of thinking that has its own column or field."""
 THINKING_FIELDS = (
     "reasoning_content", "reasoning", "thinking", "thinking_content", "thought", "thoughts",
-    "reasoning_details", "chain_of_thought", "cot",
+    "reasoning_text", "reasoning_details", "chain_of_thought", "think_content", "cot",
 )  # fmt: skip
 """Names of a message's or a row's own thinking, by server and data set."""
 _THINKING_NAME = re.compile(
-    r"(?:^|_)(?:cot|think|thinking|thoughts?|reasoning|reasoning_(?:content|trace|text|steps))$",
+    r"(?:^|_)(?:cot|think(?:ing)?|thoughts?|reasoning)"
+    r"(?:_(?:content|traces?|text|steps|process|chain|trajectory|part))?$",
     re.I,
 )
 """Names with a prefix, such as `r1_reasoning`; read where none of the above is there."""
+_NESTED = (
+    "metadata", "info", "extra", "additional_kwargs", "response_metadata",
+    "provider_specific_fields", "model_extra",
+)  # fmt: skip
+"""Fields of a message, or of a row, whose own fields are read where it has no thinking itself."""
 _MIN_CHARS = 20
 """A shorter text under such a name is a label."""
 _FLAGS = frozenset({"on", "off", "yes", "no", "true", "false", "none", "low", "medium", "high"})
@@ -98,7 +104,9 @@ def thinking_field(
         texts = {n: v for n, v in values.items() if isinstance(v, str) and len(v) >= _MIN_CHARS}
         filled = {n: v for n, v in texts.items() if _THINKING_NAME.search(n)}
     if not filled:
-        return ("" if contents else None), ()
+        nested = (values[name] for name in _NESTED if isinstance(values.get(name), Mapping))
+        found = next(filter(lambda inner: inner[0], map(thinking_field, nested)), None)
+        return found or ("" if contents else None, ())
     first = next(iter(filled))
     others = [n for n in filled if " ".join(filled[n].split()) != " ".join(filled[first].split())]
     notes = tuple(f"`{name}` differs from `{first}` and is not read" for name in others)

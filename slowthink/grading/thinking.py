@@ -14,15 +14,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-_TAGS = (
-    "think", "thinking", "thought", "thoughts", "reasoning", "reason", "seed:think", "mm:think",
-    "longcat_think", "antThinking", "scratchpad",
+_WORDS_FOR_THINKING = (
+    "think", "thinking", "thought", "thoughts", "thought_process", "reasoning", "reason",
+    "analysis", "reflection", "scratchpad", "cot", "chain_of_thought", "inner_monologue",
+    "longcat_think", "antThinking", "seed:think", "mm:think",
 )  # fmt: skip
 _WORDS = (r"Here(?:'s| is) my thought process:", r"Here(?:'s| is) my response:")
 """Granite's delimiters."""
 _PAIRS: tuple[tuple[str, str], ...] = (
-    *((rf"<(?i:{re.escape(tag)})\s?>", rf"</(?i:{re.escape(tag)})\s?>") for tag in _TAGS),
-    (r"\[THINK\]", r"\[/THINK\]"),
+    *(
+        pair
+        for word in _WORDS_FOR_THINKING
+        for pair in (
+            (rf"<(?i:{word})\s?>", rf"</(?i:{word})\s?>"),
+            (rf"<\|{word}\|>", rf"<\|(?:/|end_of_|end_){word}\|>"),
+            (rf"\[(?:BEGIN )?{word.upper()}\]", rf"\[(?:/|END ){word.upper()}\]"),
+        )
+    ),
     (r"◁think▷", r"◁/think▷"),
     (r"<\|channel>thought", r"<channel\|>"),
     (r"<unused94>(?:thought)?", r"<unused95>"),

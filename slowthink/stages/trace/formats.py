@@ -5,6 +5,7 @@ r"""The row formats of published chains: each reader turns a row into an `Import
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,18 @@ RowValues = dict[str, Any]
 FINAL_ANSWER_HEADING = "**Final Answer**"
 """Start of the response in R1's chains that lost their delimiters."""
 NO_ANSWER = "the chain states no answer"
+_WRAPPED = re.compile(
+    r"<(?P<tag>answer|response|solution|output|final|final_answer|final_response)>(?P<inner>.*)"
+    r"</(?P=tag)>",
+    re.DOTALL | re.IGNORECASE,
+)
+_HEADED = re.compile(
+    r"\s*#{1,6}\s*(?:thinking|reasoning|thoughts?|thought process|思考(?:过程)?)\s*:?[ \t]*\n(.+?)"
+    r"\n#{1,6}\s*(?:final )?(?:response|answer|solution|output|回答|答案)\s*:?[ \t]*\n(.+)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Headings in place of delimiters."""
+_UNKNOWN_TAG = re.compile(r"\s*<([A-Za-z][\w:-]*)>")
 MAX_SHORT_ANSWER = 64
 """A solution of one line and at most this many characters is itself an answer."""
 
@@ -89,7 +102,7 @@ def _check_parts(parts: TextParts) -> ChainTexts:
     if parts.thinking is None:
         return _split_unmarked(parts.response)
     _refuse_marks(parts)
-    thinking, response = parts.thinking.strip(), parts.response.strip()
+    thinking, response = parts.thinking.strip(), without_wrapper(parts.response)
     defect = None
     if parts.unfinished:
         defect = "the thinking is never closed"
@@ -98,8 +111,18 @@ def _check_parts(parts: TextParts) -> ChainTexts:
     return ChainTexts(thinking=thinking, response=response, defect=defect)
 
 
+def without_wrapper(response: str) -> str:
+    """The response without tags around the whole of it: <answer>There are 54.</answer>."""
+    wrapped = _WRAPPED.fullmatch(response.strip())
+    return wrapped["inner"].strip() if wrapped else response.strip()
+
+
 def _split_unmarked(text: str) -> ChainTexts:
     _refuse_marks(TextParts(None, "", text))
+    if headed := _HEADED.fullmatch(text):
+        return ChainTexts(thinking=headed[1].strip(), response=headed[2].strip())
+    if (tag := _UNKNOWN_TAG.match(text)) and f"</{tag[1]}>" in text:
+        raise UnusableValue(f"`{tag.group().strip()}` opens the text: is it thinking? Rename it")
     if FINAL_ANSWER_HEADING in text:
         before, _, after = text.rpartition(FINAL_ANSWER_HEADING)
         return ChainTexts(thinking=before.strip(), response=FINAL_ANSWER_HEADING + after.rstrip())
