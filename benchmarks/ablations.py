@@ -3,6 +3,7 @@
 | --only | recipes in `ablations/` |
 | --- | --- |
 | select, select-tokens | s1: `select-random`, `-diverse`, `-longest`, `-s1`; each also `-tokens` |
+| recipe | `recipe-small` against s1's training at s1's rate and at `small`'s |
 | repeat | `repeat-1`, `repeat-4`, `repeat-16`: repetition against fresh data, at equal updates |
 | examples | `examples-16`, `examples-64`, `examples-256`: s1's figure 2 |
 | difficulty | LIMO's RQ2: `difficulty-easy`, `-hard`, and the controls `-any`, `-hard-tokens` |
@@ -49,6 +50,7 @@ _SELECTIONS = ("random", "diverse", "longest")
 COMPARISONS = {
     "select": tuple((f"select-{name}", "select-s1") for name in _SELECTIONS),
     "select-tokens": tuple((f"select-{n}-tokens", "select-s1-tokens") for n in _SELECTIONS),
+    "recipe": (("recipe-s1", "recipe-small"), ("recipe-s1-rate", "recipe-small")),
     "repeat": (("repeat-1", "repeat-4"), ("repeat-1", "repeat-16")),
     "examples": (("examples-16", "examples-64"), ("examples-64", "examples-256")),
     "difficulty": (

@@ -37,6 +37,21 @@ def test_every_ablation_is_compared() -> None:
 
 ABOUT = {
     "select-": {"select.method", "select.quotas", "filter.difficulty"},
+    "recipe-": {
+        "trace.scores",
+        "trace.levels",
+        "select.prefer",
+        "select.min_level",
+        "train.epochs",
+        "train.stop",
+        "train.checkpoint",
+        "train.dev",
+        "train.batch_size",
+        "train.learning_rate",
+        "train.warmup_ratio",
+        "train.weight_decay",
+        "train.betas",
+    },
     "repeat-": {"select.num_problems", "train.epochs"},
     "examples-": {"select.num_problems"},
     "difficulty-": {"pool.sources", "select.num_problems", "select.max_total_tokens"},
@@ -68,7 +83,8 @@ def test_pairs_train_on_equally_much() -> None:
             recipe = load_recipe(f"ablations/{arm}")
             assert recipe.select is not None and recipe.train is not None
             num, epochs = recipe.select.num_problems, recipe.train.epochs
-            sizes = {"select": (num == 100, epochs == 2), "base": (num == 256, epochs == 2),
+            sizes = {"select": (num == 100, epochs == 2), "recipe": (num == 100,),
+                     "base": (num == 256, epochs == 2),
                      "select-tokens": (num is None, recipe.select.max_total_tokens == 6000),
                      "repeat": (num is not None and num * epochs == 256,)}  # fmt: skip
             assert all(sizes.get(name, ())), arm
