@@ -79,7 +79,7 @@ def step_microseconds(
         started = clock()
         stepper.collect_outputs()
         if rows:
-            stepper.edit_logits(logits_BV, enumerate(rows))
+            stepper.edit_logits(logits_BV, dict(enumerate(rows)))
         host.append(1e6 * (clock() - started))
         synchronise()
         whole.append(1e6 * (clock() - started))

@@ -290,6 +290,9 @@ class AsciiTokenizer:
     chat_template = ""
     name_or_path = "ascii"
 
+    def __len__(self) -> int:
+        return 128
+
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         """The characters' codes."""
         return [ord(letter) for letter in text]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from slowthink.errors import ConfigError, did_you_mean
@@ -106,6 +106,8 @@ class TokenFormat:
     decode: Callable[[Sequence[int]], str]
     ends_line: Callable[[int], bool]
     """Whether a token's text ends with a newline."""
+    line_end_ids: Callable[[], frozenset[int]]
+    """All ids whose text does; a tokenizer's first call decodes its vocabulary."""
 
     @property
     def has_delimiter(self) -> bool:
@@ -164,7 +166,14 @@ def compile_format(
         encode=encode,
         decode=decode,
         ends_line=ends_line,
+        line_end_ids=partial(_line_end_ids, tokenizer),
     )
+
+
+@lru_cache(maxsize=8)
+def _line_end_ids(tokenizer: Any) -> frozenset[int]:
+    texts = (tokenizer.decode([id], skip_special_tokens=False) for id in range(len(tokenizer)))
+    return frozenset(id for id, text in enumerate(texts) if text.endswith("\n"))
 
 
 def require_single_token_trigger(token_format: TokenFormat, *, engine: str) -> None:

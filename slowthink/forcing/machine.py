@@ -31,6 +31,7 @@ import enum
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from slowthink.errors import ConfigError
 from slowthink.forcing.formats import TokenFormat
@@ -57,6 +58,11 @@ class ForcingRules:
     """Ends a step; used if the budget limits steps."""
     decode: Callable[[Sequence[int]], str] | None = None
     """Converts ids to text; required for long triggers and steps only."""
+
+    @cached_property
+    def triggers(self) -> tuple[int, ...]:
+        """`trigger_ids` in ascending order."""
+        return tuple(sorted(self.trigger_ids))
 
     def wait_string_ids(self, wait_index: int) -> tuple[int, ...]:
         """Token ids of the wait string that a chain's wait `wait_index`, from 0, forces."""
@@ -226,16 +232,19 @@ class ForcingMachine:
         return _KEEP
 
     def observe_run(self, tokens: Sequence[int]) -> None:
-        """Process sampled tokens at none of which an end is declared; at once where no rule depends
-        on the tokens between."""
-        rules = self.rules
-        depends_on_ids = rules.loop is not None or bool(rules.long_triggers)
-        if depends_on_ids or not rules.trigger_ids.isdisjoint(tokens):
+        """Process sampled tokens at none of which an end is declared, so none of them is a trigger;
+        at once where no rule depends on the tokens between."""
+        if self.rules.loop is not None or self.rules.long_triggers:
             for token in tokens:
                 self.observe(token)
         elif tokens:
             self._banned = frozenset()
             self.ids.extend(tokens)
+
+    @property
+    def bans_triggers(self) -> bool:
+        """Whether the next token must not be a trigger."""
+        return bool(self._banned)
 
     @property
     def max_run(self) -> int:

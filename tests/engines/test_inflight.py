@@ -143,7 +143,7 @@ class Engine:
         self.stepper.collect_outputs()
         batch = torch.stack([request.next_logits() for request, _ in self.rows])
         kept = [self.dice.random() < 0.8 for _ in self.rows]
-        rows = [(at, row) for at, (_, row) in enumerate(self.rows)]
+        rows = {at: row for at, (_, row) in enumerate(self.rows)}
         self.stepper.edit_logits(batch, rows, kept=kept)
         for (request, _), edited, keep in zip(self.rows, batch, kept, strict=True):
             if keep:  # else the prompt was not all prefilled, and the draw is discarded
@@ -233,7 +233,7 @@ def test_a_row_that_only_watches_touches_few_columns(size) -> None:
     before = torch.stack([request.next_logits() for request in requests])
     after = before.clone()
     stepper = Stepper(torch.device("cpu"))
-    stepper.edit_logits(after, list(enumerate(row_of(request) for request in requests)))
+    stepper.edit_logits(after, dict(enumerate(row_of(request) for request in requests)))
     changed = {int(i) for i in (before != after).nonzero()[:, 1].tolist()}
     assert changed <= {2, 9, 10, 11}  # c in the place of the triggers
 
@@ -331,7 +331,7 @@ def run_together(requests: list[ToyRequest]) -> list[ToyRequest]:
         stepper.collect_outputs()
         batch = torch.stack([request.next_logits() for request, _ in rows])
         stepper.on_batch_change()
-        stepper.edit_logits(batch, [(at, row) for at, (_, row) in enumerate(rows)])
+        stepper.edit_logits(batch, {at: row for at, (_, row) in enumerate(rows)})
         for (request, _), edited in zip(rows, batch, strict=True):
             request.outputs.append(int(edited.argmax()))
         rows = [(request, row) for request, row in rows if not request.done]

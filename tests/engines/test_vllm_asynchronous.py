@@ -107,7 +107,7 @@ def test_an_end_is_recorded_only_once_its_token_was_returned_and_no_row_is_chang
     args = ForcingArgs(format=format, budget=always, sampling=Sampling(), log="job")
     row = ForcedRow(compiled(args), RowSettings(cap=4, sampling=Sampling()), outputs=[])
     stepper = Stepper(torch.device("cpu"))
-    stepper.edit_logits(logits(0, [0, 1])[None], [(0, row)])
+    stepper.edit_logits(logits(0, [0, 1])[None], {0: row})
     row.outputs.append(-1)  # its id is not known yet
     stepper.record_last_ends({"job": 0, "other": 9})
     assert row.history.ends == {}

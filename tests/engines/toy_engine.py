@@ -30,6 +30,9 @@ class Tokenizer:
     chat_template = ""
     name_or_path = "requests"
 
+    def __len__(self) -> int:
+        return len(LETTERS)
+
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         return [LETTERS.index(letter) for letter in text if letter in LETTERS]
 

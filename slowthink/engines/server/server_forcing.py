@@ -56,7 +56,8 @@ class ServerForcing:
             return
         job = state.job
         cached_ids = job.chain.ids if job.chain else ()
-        arguments, compiled = compile_job(job, self._compiler, stop_id=self._stop_id)
+        arguments = compile_job(job, self._compiler, stop_id=self._stop_id)
+        compiled = arguments.compiled
         ids = [*job.request.prompt_ids, *cached_ids]
         body: dict[str, Any] = {
             "model": self._features.model,

@@ -56,7 +56,7 @@ class ForcedRow:
         self.outputs = outputs
         """The ids output so far; under V1 the engine's own list."""
         self.history = history or History(seed=settings.seed)
-        self.triggers = sorted(compiled.rules.trigger_ids)
+        self.triggers = compiled.rules.triggers
         self.is_ready = False
         """Whether the flow has replayed the outputs. Not done when the row is made: the last step
         may still have to add a declared end to the history."""

@@ -41,7 +41,13 @@ from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.client import read_eos_ids, read_stop_id
 from slowthink.engines.vllm.forced_row import ForcedRow, History, RowSettings
 from slowthink.engines.vllm.request_args import ForcingArgs, read_args, refuse_conflicts
-from slowthink.engines.vllm.request_flow import CompiledArgs, check_fits, compile_args, max_thinking
+from slowthink.engines.vllm.request_flow import (
+    CompiledArgs,
+    RequestArguments,
+    check_fits,
+    compile_args,
+    max_thinking,
+)
 from slowthink.engines.vllm.rows import Stepper
 from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Sampling
@@ -80,7 +86,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         """Slots by batch index in the last step under V2. None: rows were added or removed."""
         self._v2_has_rows = False
         """Whether one of these slots has a row."""
-        self._staged: list[tuple[int, SamplingParams, ForcingArgs]] = []
+        self._staged: list[tuple[int, SamplingParams, CompiledArgs]] = []
         self._compilers: dict[frozenset[int], Compiler] = {}
         """By the ids that end a request's text."""
         self._histories: dict[str, History] = {}
@@ -89,6 +95,8 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
         """Raise ConfigError, a ValueError, for impossible arguments: the server answers 400."""
+        if isinstance(sampling_params.extra_args, RequestArguments):
+            return  # checked when they were made
         args = read_args(sampling_params.extra_args)
         if args is None:
             return
@@ -106,19 +114,26 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         """Apply the batch's changes: requests added, removed and moved."""
         if batch_update is not None:
-            self._stepper.on_batch_change()
             process_dict_updates(self._rows, batch_update, self._add_row)
+            slots = [*batch_update.removed, *(index for index, *_ in batch_update.added)]
+            for first, second, _ in batch_update.moved:
+                slots += first, second
+            self._stepper.on_batch_change(slots)
 
     def _add_row(
         self, params: SamplingParams, prompt_ids: list[int] | None, outputs: list[int]
     ) -> ForcedRow | None:
-        args = read_args(params.extra_args)
-        if args is None:
+        compiled = self._compile(params)
+        if compiled is None:
             return None
-        num_prompt, num_after = len(prompt_ids or ()), args.num_cached + args.num_closing
-        cached_ids = (prompt_ids or [])[num_prompt - num_after : num_prompt - args.num_closing]
+        prompt_ids = prompt_ids or []
+        start, end = _cached_span(compiled.args, len(prompt_ids))
         return self._make_row(
-            args, params, num_prompt=num_prompt, cached_ids=cached_ids, outputs=outputs
+            compiled,
+            params,
+            num_prompt=len(prompt_ids),
+            cached_ids=prompt_ids[start:end],
+            outputs=outputs,
         )
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext | None = None) -> torch.Tensor:
@@ -127,7 +142,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         if ctx is not None:
             self._apply_v2(logits, ctx)
         elif self._rows:
-            self._stepper.edit_logits(logits, self._rows.items())
+            self._stepper.edit_logits(logits, self._rows)
         return logits
 
     # -- V2 --
@@ -137,22 +152,21 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         if self._rows.pop(req_idx, None) is not None:
             self._v2_slots = None
         self._staged = [request for request in self._staged if request[0] != req_idx]
-        args = read_args(sampling_params.extra_args)
-        if args is not None:
-            self._staged.append((req_idx, sampling_params, args))
-        return args is not None
+        compiled = self._compile(sampling_params)
+        if compiled is not None:
+            self._staged.append((req_idx, sampling_params, compiled))
+        return compiled is not None
 
     def apply_staged_writes(self) -> None:
         """Make rows of the registered requests, whose tokens can be read now."""
-        for slot, params, args in self._staged:
+        for slot, params, compiled in self._staged:
             num_prompt = int(self._states.prompt_len.np[slot])
             num_tokens = int(self._states.prefill_len.np[slot])
-            end = num_prompt - args.num_closing
             self._rows[slot] = self._make_row(
-                args,
+                compiled,
                 params,
                 num_prompt=num_prompt,
-                cached_ids=self._read_ids(slot, end - args.num_cached, end),
+                cached_ids=self._read_ids(slot, *_cached_span(compiled.args, num_prompt)),
                 outputs=self._read_ids(slot, num_prompt, num_tokens),
             )
             self._v2_slots = None
@@ -175,7 +189,7 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
             kept = ctx.seq_lens_upper_bound_np >= self._states.prefill_len.np[slots]
             self._stepper.edit_logits(
                 logits,
-                self._rows.items(),
+                self._rows,
                 order=self._v2_slots,
                 kept=None if kept.all() else kept.tolist(),
             )
@@ -184,17 +198,16 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
 
     def _make_row(
         self,
-        args: ForcingArgs,
+        compiled: CompiledArgs,
         params: SamplingParams,
         *,
         num_prompt: int,
         cached_ids: Sequence[int],
         outputs: list[int],
     ) -> ForcedRow:
-        compiled = self._compile(args, params)
-        max_context = self._config.model_config.max_model_len
+        args, max_context = compiled.args, self._config.model_config.max_model_len
         fitting = max_thinking(compiled, num_prompt, max_context, params.max_tokens)
-        cap = compiled.args.budget.max_thinking_tokens
+        cap = args.budget.max_thinking_tokens
         history = self._history(args, params)
         row = ForcedRow(
             compiled,
@@ -228,9 +241,14 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         seed_key = [self._config.model_config.seed, parallel.data_parallel_index, self._num_seeds]
         return int(digest(seed_key)[:15], 16)
 
-    def _compile(self, args: ForcingArgs, params: SamplingParams) -> CompiledArgs:
-        """The arguments in token ids. If they are invalid, which could not be checked at admission,
-        those of a request that ends at once."""
+    def _compile(self, params: SamplingParams) -> CompiledArgs | None:
+        """The arguments in token ids; None without a budget. If they are invalid, which could not
+        be checked at admission, those of a request that ends at once."""
+        if isinstance(params.extra_args, RequestArguments):
+            return params.extra_args.compiled
+        args = read_args(params.extra_args)
+        if args is None:
+            return None
         eos_ids = frozenset(params.all_stop_token_ids)
         if eos_ids not in self._compilers:
             self._compilers[eos_ids] = Compiler(_tokenizer(self._config), eos_ids=eos_ids)
@@ -329,6 +347,12 @@ def _tokenizer(config: VllmConfig) -> Any:
             "Start vLLM without --skip-tokenizer-init."
         )
     return tokenizer
+
+
+def _cached_span(args: ForcingArgs, num_prompt: int) -> tuple[int, int]:
+    """Where the prompt's thinking begins and ends."""
+    end = num_prompt - args.num_closing
+    return end - args.num_cached, end
 
 
 # --- admission ------------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ class RequestArgs(BaseModel):
         return {field: getattr(self, name) for name, field in names.items()}
 
 
-_NAMES, _LOG = tuple(RequestArgs.model_fields), PREFIX + "log"
+_NAMES, _LOG = tuple(PREFIX + name for name in RequestArgs.model_fields), PREFIX + "log"
 
 
 def _events(numbers: Sequence[int]) -> tuple[Event, ...]:
@@ -261,7 +261,7 @@ def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
     values = {name: value for name, value in (extra or {}).items() if name.startswith(PREFIX)}
     if not values:
         return None
-    if any(not name.isascii() for name in values):
+    if not "".join(values).isascii():
         raise ConfigError("vllm_xargs: a name that is not ASCII; expected a slowthink argument.")
     log = values.pop(_LOG, None)
     if not isinstance(log, str | None):
@@ -323,7 +323,7 @@ def write_args(
     `answer` False: the request ends with the thinking.
     """
     budget = request.budget
-    values = {
+    values: dict[str, Any] = {
         **_format_values(request.format),
         **_argument_values(budget, _BUDGET_FIELDS),
         **_argument_values(request.sampling, _SAMPLING_FIELDS),
@@ -332,32 +332,33 @@ def write_args(
         "waits": point.waits,
         "steps": point.steps,
         "cue": budget.final_answer_cue or "",
-        "seed": request.seed,
-        "sample": request.sample,
         "forced": int(point.forced),
     }
     if point.steps is None:
         del values["steps"], values["step_delimiter"]
     if not answer:
         values["answer_tokens"] = 0
-    if chain is not None:
-        values |= {"known": len(chain.ids), "events": _event_values(chain.events)}
-    if closed:
-        values["closed"] = closed
-    if log:
-        values["log"] = log
     arguments = {
-        PREFIX + name: list(values[name]) if isinstance(values[name], tuple) else values[name]
-        for name in _NAMES
-        if name in values
-    }
+        PREFIX + name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    } | own_args(request, chain=chain, closed=closed, log=log)
     read_args(arguments)  # raises for a value that is refused
+    return {name: arguments[name] for name in _NAMES if name in arguments}
+
+
+def own_args(
+    request: Request, *, chain: Chain | None, closed: int = 0, log: str | None = None
+) -> dict[str, Any]:
+    """The arguments in which requests with the same budget differ; see `write_args`."""
+    arguments: dict[str, Any] = {PREFIX + "seed": request.seed, PREFIX + "sample": request.sample}
+    if chain is not None:
+        arguments[PREFIX + "known"] = len(chain.ids)
+        arguments[PREFIX + "events"] = _event_values(chain.events)
+    if closed:
+        arguments[PREFIX + "closed"] = closed
+    if log:
+        arguments[_LOG] = log
     return arguments
-
-
-def with_log(arguments: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The arguments of a request whose declared ends are stored under this name."""
-    return {**arguments, _LOG: name}
 
 
 def _argument_values(record: Any, fields: Mapping[str, str]) -> dict[str, Any]:

@@ -14,12 +14,13 @@ No torch. Replaying the ids of a finished request gives its chain, closing and a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import ne
 from typing import Any, NamedTuple
 
-from slowthink.engines.session import Compiler, Job, JobInProgress, closing_ids_after
-from slowthink.engines.vllm.request_args import ForcingArgs, read_args, write_args
+from slowthink.engines.session import Compiler, Job, JobInProgress, Point, closing_ids_after
+from slowthink.engines.vllm.request_args import ForcingArgs, own_args, read_args, write_args
 from slowthink.errors import ConfigError
 from slowthink.forcing.cuts import Cut
 from slowthink.forcing.formats import TokenFormat, require_single_token_trigger
@@ -29,7 +30,16 @@ from slowthink.forcing.machine import (
     ForcingMachine,
     ForcingRules,
 )
-from slowthink.records import Chain, ChainState, EventKind, ThinkingEnd
+from slowthink.records import (
+    Budget,
+    Chain,
+    ChainState,
+    EventKind,
+    Request,
+    Sampling,
+    ThinkingEnd,
+    ThinkingFormat,
+)
 
 NO_END = -2
 """No end can be declared at this token."""
@@ -66,16 +76,67 @@ def compile_args(args: ForcingArgs, compiler: Compiler, *, stop_id: int) -> Comp
     return CompiledArgs(args=args, token_format=token_format, rules=rules, stop_id=stop_id)
 
 
+class RequestArguments(dict[str, Any]):
+    """A request's `slowthink_*` arguments, with what they mean in token ids. In another process
+    they arrive as a plain dict, which is read and compiled again."""
+
+    def __init__(self, arguments: dict[str, Any], compiled: CompiledArgs) -> None:
+        super().__init__(arguments)
+        self.compiled = compiled
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+
 def compile_job(
-    job: Job, compiler: Compiler, *, stop_id: int
-) -> tuple[dict[str, Any], CompiledArgs]:
-    """The arguments of the request that generates a job's thinking; also in token ids."""
-    point = job.largest_point
-    answer = point in job.points
-    arguments = write_args(job.request, point, chain=job.chain, answer=answer)
+    job: Job, compiler: Compiler, *, stop_id: int, log: str | None = None
+) -> RequestArguments:
+    """The arguments of the request that generates a job's thinking. What they share with those of
+    other jobs is compiled once.
+
+    `log`: the name under which the engine stores its declared ends.
+    """
+    request, point, chain = job.request, job.largest_point, job.chain
+    shared = _compile_shared(
+        compiler, stop_id, request.format, request.budget, request.sampling, point,
+        point in job.points,
+    )  # fmt: skip
+    args = replace(
+        shared.compiled.args,
+        seed=request.seed,
+        sample=request.sample,
+        num_cached=len(chain.ids) if chain else 0,
+        events=chain.events if chain else (),
+        log=log,
+    )
+    own = own_args(request, chain=chain, log=log)
+    return RequestArguments(shared | own, replace(shared.compiled, args=args))
+
+
+@lru_cache(maxsize=64)
+def _compile_shared(
+    compiler: Compiler,
+    stop_id: int,
+    format: ThinkingFormat,
+    budget: Budget,
+    sampling: Sampling,
+    point: Point,
+    answer: bool,
+) -> RequestArguments:
+    """The arguments of all requests with this budget, less what `own_args` adds."""
+    request = Request(
+        model="",
+        numerics="",
+        prompt_ids=(),
+        format=format,
+        sampling=sampling,
+        budget=budget,
+        seed=0,
+    )
+    arguments = write_args(request, point, answer=answer)
     args = read_args(arguments)
     assert args is not None
-    return arguments, compile_args(args, compiler, stop_id=stop_id)
+    return RequestArguments(arguments, compile_args(args, compiler, stop_id=stop_id))
 
 
 def max_thinking(
@@ -198,6 +259,9 @@ class Flow:
         """Record tokens output under the last instruction. `end`: the end declared at the last of
         them."""
         self._advance()
+        self._record(tokens, end)
+
+    def _record(self, tokens: Sequence[int], end: DeclaredEnd | None) -> None:
         if self._forced:
             self.num_forced += len(tokens)
             self.num_unexpected += sum(map(ne, tokens, self._forced))
@@ -223,7 +287,7 @@ class Flow:
 
     def _thinking_instruction(self) -> Instruction:
         machine = self.thinking
-        if machine.next_action().banned:
+        if machine.bans_triggers:
             return Instruction(banned=True, draw_key=machine.draw_key)
         end, num_tokens = machine.preview_declared_end()
         line_replacements = None
@@ -311,7 +375,7 @@ class Flow:
             tokens, end = outputs[start : start + (1 if infer else limit)], None
             if not self._forced:
                 tokens, end = self._up_to_end(tokens, ends, start)
-            self.observe(tokens, end)
+            self._record(tokens, end)
             start += len(tokens)
 
     def _up_to_end(

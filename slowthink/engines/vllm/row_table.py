@@ -8,13 +8,16 @@ its instruction changes; a step looks at the rows' numbers of outputs and last i
     table.write(3)         row 3 has another instruction
     table.force_next()     the ids that forced rows output next are in `edit_ids`
 
-Of a few hundred rows a loop reads these faster than operations on arrays, whose code is not in the
-processor's cache after a step of the model; what `draws` takes is in arrays.
+A step asks no row when its instruction ends: rows are in a calendar by step, since each outputs at
+most one id a step. Outputs are lists of the engine, which `map` reads faster than a loop; what
+`draws` takes is in arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
+from operator import eq, gt, itemgetter, ne
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +33,8 @@ TEMPERATURE, TOP_P, MIN_P, END_PROBABILITY = range(4)
 """Lines of `RowTable.floats`."""
 _NO_ID = -9
 _NO_OUTPUTS = [2**40]
-"""Outputs of a slot without a row: known, and no id that is looked for."""
-_NEVER = 2**40
+"""Outputs of a slot whose row has none: known, and no id that is looked for."""
+_last_of = itemgetter(-1)
 
 
 class RowTable:
@@ -42,7 +45,7 @@ class RowTable:
         self.slots: dict[str, int] = {}
         """By the name under which a row's history is stored."""
         self.lengths: list[int] = []
-        """By slot: number of outputs when the rows were last looked at."""
+        """By slot: number of outputs when the row was last looked at."""
         self.edits: list[LogitEdit] = []
         """By slot."""
         self.edited_slots: set[int] = set()
@@ -61,24 +64,31 @@ class RowTable:
         """Whether something was written since the caller set these to False: for
         `draws.edit_logits`, or of rows whose tokens are chosen here."""
         self._outputs: list[list[int]] = []
+        self._without_outputs: set[int] = set()
+        """Slots of rows that had none when they were last looked at."""
+        self._last_ids: list[int] = []
+        """By slot, as of then."""
         self._num_observed: list[int] = []
-        self._due: list[int] = []
         self._replaced_by: list[int] = []
         """By slot: the id that replaces an end in the engine's hands, if any."""
         self._after_line: dict[int, bool] = {}
         """Of rows with line replacements, by slot: whether the second of them is chosen."""
-        self._ends_line: dict[int, bool] = {}
-        """By token id: whether its text ends a line."""
+        self._step = 0
+        self._calendar: dict[int, list[int]] = {}
+        """By step: slots whose instruction may end there."""
+        self._end_steps: list[int] = []
+        """By slot: the step of its entry; others are outdated."""
 
     # -- rows --
 
-    def update(self, rows: Mapping[int, ForcedRow], *, num_slots: int) -> None:
-        """Take these rows by slot; `num_slots`: the least number of slots. Only slots with another
-        row than before are written."""
+    def update(
+        self, rows: Mapping[int, ForcedRow], *, num_slots: int, slots: Iterable[int] | None = None
+    ) -> None:
+        """Take these rows by slot; `num_slots`: the least number of slots. Of `slots` (None: all)
+        only those with another row than before are written."""
         self._grow(max(num_slots, max(rows, default=-1) + 1))
-        new_rows = map(rows.get, range(len(self.rows)))
-        pairs = enumerate(zip(self.rows, new_rows, strict=True))
-        changed = [slot for slot, (old, new) in pairs if old is not new]
+        slots = range(len(self.rows)) if slots is None else slots
+        changed = [slot for slot in slots if self.rows[slot] is not rows.get(slot)]
         for slot in changed:
             self._clear(slot)
         for slot in changed:
@@ -92,8 +102,9 @@ class RowTable:
         self.lengths += [0] * missing
         self.edits += [LogitEdit.NONE] * missing
         self._outputs += [_NO_OUTPUTS] * missing
+        self._last_ids += _NO_OUTPUTS * missing
         self._num_observed += [0] * missing
-        self._due += [_NEVER] * missing
+        self._end_steps += [0] * missing
         self._replaced_by += [_NO_ID] * missing
         self.integers = np.pad(self.integers, ((0, 0), (0, missing)))
         self.floats = np.pad(self.floats, ((0, 0), (0, missing)))
@@ -108,19 +119,21 @@ class RowTable:
             return
         if self.slots.get(name := row.compiled.args.log or "") == slot:
             del self.slots[name]
-        self.rows[slot], self._outputs[slot] = None, _NO_OUTPUTS
-        self._num_observed[slot], self._due[slot] = 0, _NEVER
+        self.rows[slot] = None
+        self._outputs[slot], (self._last_ids[slot],) = _NO_OUTPUTS, _NO_OUTPUTS
+        self._without_outputs.discard(slot)
+        self._num_observed[slot] = self._end_steps[slot] = 0
         self._set_edit(slot, LogitEdit.NONE)
         self._after_line.pop(slot, None)
 
     def _set(self, slot: int, row: ForcedRow) -> None:
         if not row.is_ready:
             row.replay_outputs()
-        self.rows[slot], self._outputs[slot], self.lengths[slot] = (
-            row,
-            row.outputs,
-            len(row.outputs),
-        )
+        self.rows[slot], self.lengths[slot] = row, len(row.outputs)
+        if row.outputs:
+            self._outputs[slot], self._last_ids[slot] = row.outputs, row.outputs[-1]
+        else:
+            self._without_outputs.add(slot)
         if row.compiled.args.log:
             self.slots[row.compiled.args.log] = slot
         self.write(slot)
@@ -128,7 +141,8 @@ class RowTable:
     def write(self, slot: int) -> None:
         """Write what the instruction of the row in this slot asks for."""
         row = self._row(slot)
-        self._num_observed[slot], self._due[slot] = row.num_observed, row.due
+        self._num_observed[slot] = row.num_observed
+        self._enter(slot, row.due - len(row.outputs))
         self._set_edit(slot, row.edit)
         if row.edit is LogitEdit.REPLACE_END:
             ids = (self._replaced_by[slot], *_) = (row.end_replacement, *row.triggers)
@@ -176,24 +190,49 @@ class RowTable:
     def look(self) -> list[int]:
         """Set `lengths`. Slots whose instruction has ended, whose outputs it began with are fewer
         now, or whose last output may replace an end or is not known."""
-        outputs = self._outputs
-        self.lengths = list(map(len, outputs))
-        rows = zip(
-            self.lengths, self._num_observed, self._due, outputs, self._replaced_by, strict=True
-        )
+        for slot in tuple(self._without_outputs):
+            if (row := self._row(slot)).outputs:
+                self._outputs[slot] = row.outputs
+                self._without_outputs.remove(slot)
+        self.lengths = list(map(len, self._outputs))
+        for slot in self._without_outputs:
+            self.lengths[slot] = 0
+        self._last_ids = last_ids = list(map(_last_of, self._outputs))
+        all_slots = range(len(last_ids))
         return [
-            slot
-            for slot, (length, num_observed, due, ids, replaced_by) in enumerate(rows)
-            if not num_observed <= length < due
-            or not ids
-            or (last := ids[-1]) == replaced_by
-            or last < 0
+            *self._ending_slots(),
+            *compress(all_slots, map(eq, last_ids, self._replaced_by)),
+            *compress(all_slots, map(gt, self._num_observed, self.lengths)),
+            *(self._unknown_slots() if min(last_ids, default=0) < 0 else ()),
         ]
 
-    def set_due(self, slot: int) -> None:
-        """Note that the instruction in this slot ends earlier, since an end was declared."""
-        row = self.rows[slot]
-        self._due[slot] = row.due if row is not None else _NEVER
+    def _unknown_slots(self) -> list[int]:
+        return [slot for slot, token in enumerate(self._last_ids) if token < 0]
+
+    def _ending_slots(self) -> list[int]:
+        """Slots whose instruction has ended."""
+        self._step += 1
+        ending = []
+        for slot in self._calendar.pop(self._step, ()):
+            if self._end_steps[slot] == self._step:
+                row = self._row(slot)
+                num_left = row.due - len(row.outputs)
+                self._enter(slot, num_left)
+                if num_left <= 0:
+                    ending.append(slot)
+        return ending
+
+    def _enter(self, slot: int, num_tokens: int) -> None:
+        """Look at this slot again after this many steps: the next, if its instruction has ended but
+        no other has begun."""
+        step = self._step + max(1, num_tokens)
+        if self._end_steps[slot] != step:
+            self._end_steps[slot] = step
+            self._calendar.setdefault(step, []).append(slot)
+
+    def expect_end(self, slot: int) -> None:
+        """Look at this slot in the next step: an end was declared, so its instruction is over."""
+        self._enter(slot, 0)
 
     # -- before a step --
 
@@ -201,7 +240,7 @@ class RowTable:
         """Write the next id of each row in which ids are forced."""
         for slot in self.forced_slots:
             row = self._row(slot)
-            index = min(self.lengths[slot], row.due - 1) - row.num_observed
+            index = min(len(row.outputs), row.due - 1) - row.num_observed
             token = row.instruction.forced[index]
             if self.edit_ids[slot, 0] != token:
                 self.edit_ids[slot], self.edits_changed = token, True
@@ -209,18 +248,18 @@ class RowTable:
     def follow_lines(self) -> None:
         """Choose the ids that replace an end by the text of the last tokens, in rows where they
         depend on it."""
-        outputs, num_observed, ends_line = self._outputs, self._num_observed, self._ends_line
-        for slot, is_after_line in list(self._after_line.items()):
-            ids = outputs[slot]
-            if len(ids) <= num_observed[slot] or (token := ids[-1]) < 0:
-                continue
-            if token not in ends_line:
-                row = self._row(slot)
-                ends_line[token] = row.compiled.token_format.ends_line(token)
-            if ends_line[token] is not is_after_line:
+        if not self._after_line:
+            return
+        slots = list(self._after_line)
+        line_end_ids = self._row(slots[0]).compiled.token_format.line_end_ids()
+        last_ids = map(self._last_ids.__getitem__, slots)
+        ends_line = map(line_end_ids.__contains__, last_ids)
+        for slot in list(compress(slots, map(ne, ends_line, self._after_line.values()))):
+            if slot not in self._without_outputs and self._last_ids[slot] >= 0:
                 row = self._row(slot)
                 assert row.instruction.line_replacements is not None
-                row.end_replacement = row.instruction.line_replacements[ends_line[token]]
+                after_line = not self._after_line[slot]
+                row.end_replacement = row.instruction.line_replacements[after_line]
                 self.write(slot)
 
     def _row(self, slot: int) -> ForcedRow:

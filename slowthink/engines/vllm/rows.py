@@ -63,11 +63,15 @@ class Stepper:
         self._ids_from_device = ids_from_device
         """The engine does not report outputs to the host, so they are read from the logits."""
         self._table = RowTable()
-        self._order: Integers = np.zeros(0, np.int64)
-        """The slot of each line of the logits in the last step."""
-        self._batch_changed = True
-        self._batch_index: Integers = np.zeros(0, np.int64)
-        """By slot; -1: not in the batch."""
+        self._num_lines = 0
+        """Lines of the logits in the last step."""
+        self._order: Integers | None = None
+        """The slot of each of them; None: its index."""
+        self._lines: Integers | None = None
+        """By slot: its line; -1: none. None: its index."""
+        self._changed_slots: set[int] | None = None
+        """Slots to which rows were added, or from which they were removed, since the last step.
+        None: perhaps all."""
         self._edits: EditTensors | None = None
         """Reused until a row changes. None: no row needs them."""
         self._selections: list[_Selection] = []
@@ -82,9 +86,12 @@ class Stepper:
         """The last step's decisions, with the rows' slots."""
         self._output_ids: HostCopy | None = None
 
-    def on_batch_change(self) -> None:
-        """Called when rows were added, removed or moved."""
-        self._batch_changed = True
+    def on_batch_change(self, slots: Iterable[int] | None = None) -> None:
+        """Called when rows were added, removed or moved, at these slots; None: at any."""
+        if slots is None or self._changed_slots is None:
+            self._changed_slots = None
+        else:
+            self._changed_slots.update(slots)
 
     # -- outputs of the last step --
 
@@ -111,7 +118,8 @@ class Stepper:
 
     def _append_outputs(self, ids_B: Integers) -> None:
         kept = itertools.repeat(True, len(ids_B)) if self._last_kept is None else self._last_kept
-        for slot, token, is_kept in zip(self._order.tolist(), ids_B.tolist(), kept, strict=True):
+        slots = range(len(ids_B)) if self._order is None else self._order.tolist()
+        for slot, token, is_kept in zip(slots, ids_B.tolist(), kept, strict=True):
             row = self._table.rows[slot]
             if row is not None and is_kept:
                 row.outputs.append(token)
@@ -129,14 +137,15 @@ class Stepper:
                 row = self._table.rows[slot]
                 assert row is not None
                 self._record_end(slot, row)
-                self._table.set_due(slot)
+                self._table.expect_end(slot)
 
     def _record_end(self, slot: int, row: ForcedRow) -> None:
         """Store the end that the last step declares in this row, if any."""
         index = self._last_lengths[slot]
         if row.edit is LogitEdit.REPLACE_END:
             if self._edited is not None and row.may_be_replaced(index):
-                replacement, *triggers = self._edited.values()[self._batch_index[slot]].tolist()
+                line = slot if self._lines is None else self._lines[slot]
+                replacement, *triggers = self._edited.values()[line].tolist()
                 highest = max(triggers)
                 if highest > replacement or row.end_replacement in row.triggers:
                     trigger = row.triggers[triggers.index(highest)]
@@ -152,7 +161,7 @@ class Stepper:
     def edit_logits(
         self,
         logits_BV: torch.Tensor,
-        rows: Iterable[tuple[int, ForcedRow]],
+        rows: Mapping[int, ForcedRow],
         *,
         order: Integers | None = None,
         kept: Sequence[bool] | None = None,
@@ -164,13 +173,17 @@ class Stepper:
         `on_batch_change`.
         """
         table = self._table
-        if self._batch_changed:
-            order = np.arange(len(logits_BV)) if order is None else order
-            table.update(dict(rows), num_slots=int(order.max(initial=-1)) + 1)
-            self._batch_index = np.full(len(table.rows), -1)
-            self._batch_index[order] = np.arange(len(order))
-            self._order, self._batch_changed = order, False
-            table.edits_changed = table.selections_changed = True
+        if self._changed_slots is None or self._changed_slots:
+            self._num_lines, self._order = len(logits_BV), order
+            num_slots = self._num_lines if order is None else int(order.max(initial=-1)) + 1
+            table.update(rows, num_slots=num_slots, slots=self._changed_slots)
+            self._changed_slots = set()
+            self._lines = None
+            if order is not None:
+                self._lines = np.full(len(table.rows), -1)
+                self._lines[order] = np.arange(len(order))
+                table.selections_changed = True
+            table.edits_changed = True
         table.follow_lines()
         table.force_next()
         self._make_tensors(logits_BV)
@@ -192,10 +205,11 @@ class Stepper:
 
     def _make_tensors(self, logits_BV: torch.Tensor) -> None:
         """Make tensors of what was written since the last step."""
-        table, order = self._table, self._order
+        table = self._table
         if not table.edits_changed:
             return
         if table.selections_changed:
+            order = np.arange(self._num_lines) if self._order is None else self._order
             edits = np.array([table.edits[slot] for slot in order.tolist()])
             self._selections = [
                 self._selection(slots, is_sampled=edit is LogitEdit.SELECT_SAMPLED)
@@ -206,9 +220,14 @@ class Stepper:
         if table.edited_slots:
             floor_B1 = None
             if table.forced_slots:
-                floor_B1 = self._to_device(table.floors[order]).to(logits_BV.dtype)
-            self._edits = EditTensors(self._to_device(table.edit_ids[order]), floor_B1)
+                floor_B1 = self._by_line(table.floors).to(logits_BV.dtype)
+            self._edits = EditTensors(self._by_line(table.edit_ids), floor_B1)
         table.edits_changed = table.selections_changed = False
+
+    def _by_line(self, values: Any) -> torch.Tensor:
+        """Values by slot in the order of the logits, on the device."""
+        lines = values[: self._num_lines] if self._order is None else values[self._order]
+        return self._to_device(lines)
 
     def _to_device(self, values: Any) -> torch.Tensor:
         return draws.to_device(values, self.device)
@@ -228,7 +247,7 @@ class Stepper:
         rank_T = torch.arange(triggers_RT.shape[1], device=self.device)
         needs_redraw = lines[BANNED].astype(bool) | (lines[ON_END] == RUNNER_UP)
         tensors = DecisionTensors(
-            rows_R=self._to_device(self._batch_index[slots]),
+            rows_R=self._to_device(slots if self._lines is None else self._lines[slots]),
             on_end_R=lines_CR[ON_END],
             banned_R=lines_CR[BANNED].bool(),
             triggers_RT=triggers_RT,

@@ -32,8 +32,15 @@ from slowthink.engines.vllm.client import (
     read_eos_ids,
     read_stop_id,
 )
-from slowthink.engines.vllm.request_args import with_log, write_args
-from slowthink.engines.vllm.request_flow import CompiledArgs, DeclaredEnd, Flow, compile_job
+from slowthink.engines.vllm.request_args import write_args
+from slowthink.engines.vllm.request_flow import (
+    CompiledArgs,
+    DeclaredEnd,
+    Flow,
+    RequestArguments,
+    check_fits,
+    compile_job,
+)
 from slowthink.engines.vllm.self_check import check_forcing
 from slowthink.errors import EngineError
 from slowthink.forcing.machine import ActionKind
@@ -76,8 +83,8 @@ class _QueuedJob:
     """A job that has not started, with the arguments of its request."""
 
     job: Job
-    arguments: dict[str, Any]
-    compiled: CompiledArgs
+    request_id: str
+    arguments: RequestArguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +157,9 @@ class VllmSession:
         """Queue a job. Raises ConfigError if its budget does not fit the context, or its format
         has a trigger of several tokens."""
         check_context(job, max_context=self.capabilities.max_context)
-        arguments, compiled = compile_job(job, self.compiler, stop_id=self._stop_id)
-        self._queue[job.key] = _QueuedJob(job, arguments, compiled)
+        request_id = self._new_id()
+        arguments = compile_job(job, self.compiler, stop_id=self._stop_id, log=request_id)
+        self._queue[job.key] = _QueuedJob(job, request_id, arguments)
 
     def cancel(self, keys: Iterable[str]) -> None:
         """Drop jobs, queued or running."""
@@ -206,13 +214,18 @@ class VllmSession:
         if state.machine.next_action().kind is ActionKind.STOP:
             state.end_thinking()
             return self._start_answers(state)
-        request_id = self._new_id()
-        request = _ThinkingRequest(state=state, compiled=queued.compiled)
-        arguments = with_log(queued.arguments, request_id)
+        request = _ThinkingRequest(state=state, compiled=queued.arguments.compiled)
         prompt_ids = (*job.request.prompt_ids, *request.cached_ids)
-        max_tokens = self.capabilities.max_context - len(prompt_ids)
-        self._add(request_id, prompt_ids, arguments, max_tokens=max_tokens)
-        self._requests[request_id] = request
+        max_context = self.capabilities.max_context
+        max_tokens = max_context - len(prompt_ids)
+        check_fits(
+            request.compiled,
+            num_prompt=len(prompt_ids),
+            max_context=max_context,
+            max_tokens=max_tokens,
+        )
+        self._add(queued.request_id, prompt_ids, queued.arguments, max_tokens=max_tokens)
+        self._requests[queued.request_id] = request
         return None
 
     def _start_answers(self, state: JobInProgress) -> JobResult | None:
