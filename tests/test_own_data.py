@@ -1,4 +1,5 @@
-"""The shipped recipes for one's own data, on real problems and real chains."""
+"""The shipped recipes for one's own data, on real problems and real chains, which a tiny model with
+the embedded model's tokenizer learns."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe.loading import load_recipe
 from slowthink.records import Dropped
+from tests.tiny import make_tiny_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -23,14 +25,19 @@ pytestmark = [
 TEST = SHARED / "eval" / "gsm8k_test.jsonl"
 
 
-def go(name: str, root, *overrides: str):
-    recipe = load_recipe(name, overrides=overrides)
+@pytest.fixture(scope="module")
+def tiny(smollm_tokenizer, tmp_path_factory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"), smollm_tokenizer, context=8192)
+
+
+def go(name: str, root, model: Path, *overrides: str):
+    recipe = load_recipe(name, overrides=[f"model={model}", *overrides])
     return run_recipe(recipe, root, reporter=ProgressReporter(quiet=True))
 
 
-def test_gsm8k_with_its_solutions_as_chains(smollm, tmp_path) -> None:
+def test_gsm8k_with_its_solutions_as_chains(tiny, tmp_path) -> None:
     go(
-        "own-data", tmp_path / "run",
+        "own-data", tmp_path / "run", tiny,
         f"pool.sources.0.path={SHARED / 'pool' / 'gsm8k_train.jsonl'}",
         f"pool.sources.1.path={TEST}",
         "pool.sources.0.max_problems=60", "pool.sources.1.max_problems=4",
@@ -44,9 +51,9 @@ def test_gsm8k_with_its_solutions_as_chains(smollm, tmp_path) -> None:
     assert {arm["num_problems"] for arm in summary["sets"][0]["arms"]} == {4}
 
 
-def test_limo_chains_are_graded_measured_and_the_too_long_dropped(smollm, tmp_path) -> None:
+def test_limo_chains_are_graded_measured_and_the_too_long_dropped(tiny, tmp_path) -> None:
     go(
-        "own-chains", tmp_path / "run",
+        "own-chains", tmp_path / "run", tiny,
         f"trace.sources.0.path={SHARED / 'traces' / 'limo_r1_distill_qwen32b.jsonl'}",
         f"pool.sources.0.path={TEST}",
         "pool.sources.0.max_problems=2", "select.num_problems=12", "train.max_steps=1",
@@ -63,12 +70,12 @@ def test_limo_chains_are_graded_measured_and_the_too_long_dropped(smollm, tmp_pa
     assert train["facts"]["example_tokens"]["max"] <= 3000
 
 
-def test_a_too_long_chain_is_refused_before_training(smollm, tmp_path) -> None:
+def test_a_too_long_chain_is_refused_before_training(tiny, tmp_path) -> None:
     from slowthink.errors import DataError
 
     with pytest.raises(DataError, match=r"train.*longest"):
         go(
-            "own-chains", tmp_path / "run",
+            "own-chains", tmp_path / "run", tiny,
             f"trace.sources.0.path={SHARED / 'traces' / 'limo_r1_distill_qwen32b.jsonl'}",
             f"pool.sources.0.path={TEST}", "pool.sources.0.max_problems=2",
             "select.num_problems=12", "train.too_long=refuse", "evaluate=null", "report=null",

@@ -12,7 +12,7 @@ END_PROBABILITY = 3e-5
 """About one draw in twenty ends at this."""
 
 
-def make_tiny_model(folder: Path, tokenizer) -> Path:
+def make_tiny_model(folder: Path, tokenizer, *, context: int = 2048) -> Path:
     """Save the model there."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -20,7 +20,7 @@ def make_tiny_model(folder: Path, tokenizer) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=49152, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context,
         bos_token_id=1, eos_token_id=2, initializer_range=0.6,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)

@@ -25,7 +25,6 @@ from typing import Any
 from slowthink.cli.serve import server_command
 from slowthink.engines.server.session import OpenAISession
 from slowthink.engines.session import Job, JobResult, Point, generate
-from slowthink.engines.transformers.session import TransformersSession
 from slowthink.forcing.formats import FORMATS
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.recipe import ChatConfig, EndpointConfig, EngineConfig
@@ -171,11 +170,12 @@ class ServedRun:
     seconds: float
 
 
-def compare(num: int, *, log: Path) -> dict[str, dict[str, Any]]:
+def compare(num: int, url: str) -> dict[str, dict[str, Any]]:
     """Figures of `num` questions in every setting, in rounds and in flight, each compared with the
     embedded engine."""
-    with served(log) as url:
-        runs = {mode: _run_served(url, num, in_flight=mode == "in flight") for mode in MODES}
+    from slowthink.engines.transformers.session import TransformersSession
+
+    runs = {mode: _run_served(url, num, in_flight=mode == "in flight") for mode in MODES}
     config = EngineConfig(dtype="float32", batch_size=48)
     with TransformersSession(MODEL, config) as session:
         embedded = run_jobs(session, num, SETTINGS)
@@ -238,5 +238,6 @@ def _figures(
 
 
 if __name__ == "__main__":
-    figures = compare(int(sys.argv[1]), log=Path("/tmp/served.log"))
+    with served(Path("/tmp/served.log")) as url:
+        figures = compare(int(sys.argv[1]), url)
     print(json.dumps(figures, indent=1, default=str))

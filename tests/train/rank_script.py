@@ -1,4 +1,5 @@
-"""Trains a tiny model in one or several processes; started by torchrun's launcher, or plainly.
+"""Trains a tiny model in one or several processes; started by torchrun, or forked from a process
+that has made these imports.
 
 The first process writes what the tests compare into the work folder: `seen.json`, `weights.pt`.
 """
@@ -82,9 +83,14 @@ def main(settings: dict) -> None:
         torch.save(tuned.model.state_dict(), work / "weights.pt")
 
 
-if __name__ == "__main__":
+def start(settings: dict) -> None:
+    """Train; the exit status is 9 if training was to be killed."""
     torch.set_num_threads(1)
     try:
-        main(json.loads(sys.argv[1]))
+        main(settings)
     except Killed:
         sys.exit(9)
+
+
+if __name__ == "__main__":
+    start(json.loads(sys.argv[1]))

@@ -15,6 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tests.needs import needs
+from tests.train.forked import run_forked
 
 pytestmark = [pytest.mark.slow, needs("trl")]
 
@@ -22,27 +23,37 @@ CONFIG = {"epochs": 5, "batch_size": 4, "learning_rate": 1e-2, "save_every_steps
 """20 steps of four examples, or one."""
 
 
+def run_by_torchrun(arguments, number, log):
+    """True if all processes succeeded."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+               f"--nproc-per-node={number}", "-m", "tests.train.rank_script"]  # fmt: skip
+    with log.open("w") as stderr:
+        done = subprocess.run(
+            [*command, json.dumps(arguments)], stdout=subprocess.DEVNULL, stderr=stderr,
+            timeout=400, check=False,
+        )  # fmt: skip
+    return done.returncode == 0
+
+
 @pytest.fixture(scope="module")
 def train(tiny_model, tmp_path_factory):
     """Trains in so many processes; returns what the first saw, its weights and its work folder."""
 
     @cache
-    def run(number, *, work=None, code=0, bf16=False, killed_at=None, **settings):
+    def run(
+        number, *, work=None, fails=False, bf16=False, killed_at=None, torchrun=False, **settings
+    ):
         work = work or tmp_path_factory.mktemp("work")
         arguments = {
             "source": str(tiny_model), "work": str(work), "config": CONFIG | {name: value_of(value) for name, value in settings.items()},
             "bf16": bf16, "killed_at": killed_at,
         }  # fmt: skip
-        command = [sys.executable, "-m"]
-        if number > 1:
-            command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "-m"]
-        done = subprocess.run(
-            [*command, "tests.train.rank_script", json.dumps(arguments)],
-            capture_output=True, text=True, timeout=400, check=False,
-        )  # fmt: skip
-        assert bool(done.returncode) == bool(code), done.stderr[:4000] + done.stderr[-1000:]
-        if code:
-            return done.stderr
+        log = tmp_path_factory.mktemp("log") / "stderr"
+        succeeded = (run_by_torchrun if torchrun else run_forked)(arguments, number, log)
+        errors = log.read_text()
+        assert succeeded is not fails, errors[:4000] + errors[-1000:]
+        if fails:
+            return errors
         weights = torch.load(work / "weights.pt", weights_only=True)
         return json.loads((work / "seen.json").read_text()), weights, work
 
@@ -73,7 +84,7 @@ def largest_difference(weights, others):
     [("data", "DistributedDataParallel", 0.0), ("fsdp2", "FSDPLlamaForCausalLM", 0.5)],
 )
 def test_two_processes_take_the_steps_of_one(parallel, wrapped, share, train, alone):
-    seen, weights, _ = train(2, parallel=parallel)
+    seen, weights, _ = train(2, parallel=parallel, torchrun=parallel == "data")
     assert seen["wrapped"] == wrapped
     assert seen["shares"] is (parallel == "fsdp2")
     assert seen["share_of_weights"] == share
@@ -128,8 +139,8 @@ def test_models_saved_after_epochs_are_whole_and_change_nothing(parallel, train)
 @pytest.mark.parametrize("parallel", ["data", "fsdp2"])
 def test_two_killed_processes_resume_bit_for_bit(parallel, train, tmp_path):
     whole, weights, _ = train(2, parallel=parallel)
-    train(2, parallel=parallel, work=tmp_path, killed_at=11, code=9)
-    refused = train(1, work=tmp_path, code=1)
+    train(2, parallel=parallel, work=tmp_path, killed_at=11, fails=True)
+    refused = train(1, work=tmp_path, fails=True)
     assert "was written by 2 process(es)" in refused and "--processes 2" in refused
     resumed, again, _ = train(2, parallel=parallel, work=tmp_path)
     assert resumed["resumed_at_step"] == 7
