@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
 
 from slowthink.grading import Grader
 from slowthink.records import Problem, Split, duplicate_key, problem_id
+
+
+SLOW_AS_A_WHOLE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """True for a file that is slow as a whole, where its tests would be deselected: what it imports,
+    such as torch and vLLM, takes seconds."""
+    if config.getoption("markexpr") != "not slow" or collection_path.suffix != ".py":
+        return None
+    return True if SLOW_AS_A_WHOLE.search(collection_path.read_text("utf-8")) else None
 
 
 def pytest_collection_finish() -> None:

@@ -47,6 +47,7 @@ def assert_untouched(folder: Path) -> None:
 # --- the working folder ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_grader_import_nothing_from_the_working_folder(trap: Path) -> None:
     pool = WorkerPool(timeout_seconds=30)
     try:

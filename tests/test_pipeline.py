@@ -319,6 +319,7 @@ def alive(pid: int) -> bool:
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_can_be_resumed(recipe_file, tmp_path) -> None:
     root = tmp_path / "run"
     child = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""All stages on the embedded model, tiny; killed in the middle of each long stage, and resumed."""
+"""All stages on a tiny model; killed in the middle of each long stage, and resumed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from slowthink.pipeline import contract
 from slowthink.records import Trace
 from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.report.data import headline
+from tests.tiny import make_tiny_model
 
 pytestmark = pytest.mark.slow
 
 TINY = {
     "pool.sources.0.num_problems": 30,
     "pool.sources.0.num_heldout": 6,
-    "filter.difficulty.max_problems": 6,
-    "filter.difficulty.max_thinking_tokens": 4,
+    "filter.difficulty.max_problems": 12,
+    "filter.difficulty.max_thinking_tokens": 16,
     "filter.difficulty.answer_tokens": 4,
     "select.num_problems": 16,
-    "train.max_steps": 2,
+    "train.max_steps": 4,
     "train.save_every_steps": 1,
     "engine.batch_size": 4,
     "engine.dtype": "float32",  # a resumed chain is fed as one block: bfloat16 may differ at near ties
@@ -42,16 +43,17 @@ TINY = {
 STAGES = ("pool", "filter", "trace", "select", "train", "evaluate", "report")
 
 
-def command(out: Path, *more: str) -> list[str]:
+def command(out: Path, model: Path, *more: str) -> list[str]:
+    settings = {"model": str(model), **TINY}
     changes = [
-        part for key, value in TINY.items() for part in ("--set", f"{key}={json.dumps(value)}")
+        part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")
     ]
     base = [sys.executable, "-m", "slowthink.cli.app", "run", "quickstart", "--out", str(out)]
     return [*base, *changes, *more]
 
 
-def run(out: Path, *more: str) -> str:
-    done = subprocess.run(command(out, *more), capture_output=True, text=True)
+def run(out: Path, model: Path) -> str:
+    done = subprocess.run(command(out, model), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -64,9 +66,14 @@ def digests(root: Path, stages: tuple[str, ...] = STAGES) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def whole(smollm, tmp_path_factory) -> Path:
+def tiny(smollm_tokenizer, tmp_path_factory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"), smollm_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("whole") / "run"
-    run(root)
+    run(root, tiny)
     return root
 
 
@@ -95,10 +102,10 @@ def test_headline_has_all_documented_figures(whole) -> None:
     assert data["budget_violations"] == 0
 
 
-def test_the_same_command_skips_everything_and_changes_nothing(whole) -> None:
+def test_the_same_command_skips_everything_and_changes_nothing(whole, tiny) -> None:
     before = digests(whole)
     started = time.monotonic()
-    assert run(whole).count("(skipped)") == 7
+    assert run(whole, tiny).count("(skipped)") == 7
     assert time.monotonic() - started < 30
     assert digests(whole) == before
 
@@ -123,10 +130,10 @@ def num_chains(root: Path) -> int:
         database.close()
 
 
-def kill_when(root: Path, reached) -> None:
+def kill_when(root: Path, model: Path, reached) -> None:
     """Start the run in a group of its own; SIGKILL all of it once `reached` is true."""
     child = subprocess.Popen(
-        command(root, "--quiet"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command(root, model, "--quiet"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 400
@@ -139,17 +146,19 @@ def kill_when(root: Path, reached) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # free once the last killed process has ended
 
 
-def test_killed_in_filter_train_and_evaluate_it_ends_with_the_same_bytes(whole, tmp_path) -> None:
+def test_killed_in_filter_train_and_evaluate_it_ends_with_the_same_bytes(
+    whole, tiny, tmp_path
+) -> None:
     root = tmp_path / "killed"
-    kill_when(root, lambda: num_chains(root) >= 4)  # the first batch of the filter's attempts
+    kill_when(root, tiny, lambda: num_chains(root) >= 4)  # the first batch of the filter's attempts
     num_recorded = num_chains(root)
     assert not (root / "filter").exists()
-    kill_when(root, lambda: any((root / "work" / "train").glob("*")))  # the first checkpoint
+    kill_when(root, tiny, lambda: any((root / "work" / "train").glob("*")))  # the first checkpoint
     assert not (root / "train").exists()
     attempts = num_chains(root)
-    kill_when(root, lambda: num_chains(root) > attempts)  # the first batch of evaluate
+    kill_when(root, tiny, lambda: num_chains(root) > attempts)  # the first batch of evaluate
     assert not (root / "evaluate").exists()
-    run(root)
+    run(root, tiny)
     assert num_recorded > 0
     assert digests(root) == digests(whole)
     for stage in ("filter", "evaluate"):  # cached completions are reused

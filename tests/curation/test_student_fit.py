@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def make_context(model: object, root: Path, **settings: Any) -> ScoreContext:
     )  # fmt: skip
 
 
+@cache
 def literal(folder: object, prompt: tuple[int, ...], completion: tuple[int, ...]) -> Values:
     """The paper's definition, word for word: sort the vocabulary, look the token up."""
     import torch

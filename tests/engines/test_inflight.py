@@ -158,20 +158,20 @@ def check_against_requests_alone(requests: list[ToyRequest], seed: int) -> None:
 
 
 @given(st.lists(toy_requests, min_size=1, max_size=4), st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_batch_in_motion_equals_each_request_alone(requests, seed) -> None:
     check_against_requests_alone(requests, seed)
 
 
 @pytest.mark.slow
 @given(st.lists(toy_requests, min_size=1, max_size=6), st.integers(0, 999))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=160, deadline=None)
 def test_many_batches_in_motion_equal_each_request_alone(requests, seed) -> None:
     check_against_requests_alone(requests, seed)
 
 
 @given(st.lists(toy_requests, min_size=1, max_size=3), st.integers(0, 999))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_batch_whose_ids_are_read_from_the_logits_equals_each_request_alone(
     requests, seed
 ) -> None:
@@ -185,7 +185,7 @@ def test_a_batch_whose_ids_are_read_from_the_logits_equals_each_request_alone(
 
 
 @given(toy_requests, st.integers(0, 999))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_finished_request_replayed_gives_its_chain_and_answer(request, seed) -> None:
     engine = Engine([request], seed)
     engine.run()
@@ -202,7 +202,7 @@ def test_a_finished_request_replayed_gives_its_chain_and_answer(request, seed) -
 
 
 @given(toy_requests)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_forced_strings_are_inferred_from_the_ids(request) -> None:
     """Without declared ends: the same ids, waits and closing; the triggers are unknown."""
     budget = dataclasses.replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -49,16 +50,23 @@ def make_request(
 class Literal:
     """s1's loop with whole forward passes and no cache: slow, and written from the description."""
 
+    known: ClassVar[dict[tuple[int, ...], torch.Tensor]] = {}
+    """Logits by ids: caps, waits and budgets share beginnings."""
+
     def __init__(self, session, request) -> None:
         self.model, self.tokenizer = session._decoder.model, session.tokenizer
         self.request, self.eos = request, session.eos_ids
         self.encode = compile_format(request.format, self.tokenizer).encode
 
     def logits(self, ids: list[int]) -> list[float]:
-        mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()[None, None]
-        with torch.inference_mode():
-            out = self.model(input_ids=torch.tensor([ids]), attention_mask=mask, use_cache=False)
-        return out.logits[0, -1].clone()
+        if (key := tuple(ids)) not in self.known:
+            mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()[None, None]
+            with torch.inference_mode():
+                out = self.model(
+                    input_ids=torch.tensor([ids]), attention_mask=mask, use_cache=False
+                )
+            self.known[key] = out.logits[0, -1].clone()
+        return self.known[key].clone()
 
     def think(self, cap: int, waits: int) -> tuple[list[int], str]:
         budget, prompt = self.request.budget, list(self.request.prompt_ids)

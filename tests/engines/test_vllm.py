@@ -30,7 +30,7 @@ from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.formats import FORMATS
 from slowthink.records import Sampling
 
-CAP, PROMPTS, CONTEXT = 32, 8, 256
+CAP, PROMPTS, CONTEXT = 32, 4, 256
 GREEDY = Sampling()
 
 

@@ -88,6 +88,7 @@ def test_grading_works_in_a_thread(grader: Grader) -> None:
     assert [grade.verdict for grade in grades] == [Verdict.CORRECT] * 3
 
 
+@pytest.mark.slow
 def test_grading_works_from_a_command_string() -> None:
     code = (
         "from slowthink.grading import Grader\nfrom slowthink.grading.grader import PairItem\n"
@@ -101,6 +102,7 @@ def test_grading_works_from_a_command_string() -> None:
     assert done.stdout.strip() == "math-verify", done.stderr
 
 
+@pytest.mark.slow
 def test_a_stuck_worker_is_killed_and_replaced() -> None:
     pool = WorkerPool(timeout_seconds=1.0)
     try:
@@ -151,6 +153,7 @@ def test_twenty_stuck_comparisons_at_once_end_at_their_limit() -> None:
     assert max(seconds for _, seconds in results) < 2.5 * 1.5 * machine_load()
 
 
+@pytest.mark.slow
 def test_a_file_in_the_working_folder_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_file_in_the_working_folder_is_not_imported(
     assert not (tmp_path / "imported").exists()
 
 
+@pytest.mark.slow
 def test_two_workers_answer_in_order_and_end_when_closed() -> None:
     pool = WorkerPool(num_workers=2)
     answers = ["1", r"\int_0^1 2x\,dx", "2", r"\int_0^1 4x\,dx", "3-2"]
@@ -176,6 +180,7 @@ def test_two_workers_answer_in_order_and_end_when_closed() -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@pytest.mark.slow
 def test_a_worker_imports_neither_torch_nor_transformers() -> None:
     code = (
         "import sys, slowthink.grading.workers as w; w._compare('1', '1');"
