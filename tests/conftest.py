@@ -17,7 +17,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
 from slowthink.grading import Grader
 from slowthink.records import Problem, Split, duplicate_key, problem_id
 
-
 SLOW_AS_A_WHOLE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
 
 

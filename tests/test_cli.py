@@ -85,7 +85,8 @@ def test_bad_input_is_explained_with_the_right_exit_code(arguments, code, messag
     assert "Traceback" not in stderr
 
 
-def test_dry_run_prints_data_on_stdout(capsys) -> None:
+def test_dry_run_prints_data_on_stdout(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)  # a checkout may hold a finished runs/quickstart
     assert call("run", "quickstart", "--dry-run", "--json") == 0
     data = json.loads(capsys.readouterr().out)
     assert data["plan"]["train"]["num_steps"] > 0
