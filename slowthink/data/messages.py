@@ -50,7 +50,7 @@ def read_message(
     """The parts of a message: its own field of thinking, typed parts of its content, and delimiters
     in its text. Raises UnusableValue if a part cannot be read."""
     text, thinking = message_text(message, content_field=content_field)
-    field_thinking, notes = thinking_field(message)
+    field_thinking, notes = thinking_field(message, any_name=True)
     return join_thinking(text, thinking, field_thinking, own=own, notes=notes)
 
 

@@ -67,17 +67,22 @@ _CHINESE = (
     rf"[暂尚]?(?:没有|无|缺少|缺失?){_CHINESE_KEY}|暂?无|缺失?|缺少",
     rf"(?:{_CHINESE_KEY})?[暂尚]?(?:未|没有?)(?:找到|提供|给出|知|公布|录入|填写|提取到?)"
     rf"(?:{_CHINESE_KEY})?",
-    r"找不到(?:答案)?|待(?:补充?|定|完善|更新|添加|录入|解答)|不(?:知道|清楚|详)|同上|答案不唯一",
+    rf"找不到(?:答案)?|(?:{_CHINESE_KEY})?待(?:补充?|定|完善|更新|添加|录入|解答)"
+    rf"|{_CHINESE_KEY}缺失?|不(?:知道|清楚|详)|同上|答案不唯一",
 )
 _OTHERS = (
-    r"sin respuesta|no (?:encontrad[oa]|disponible|hay respuesta)|desconocid[oa]|demostración",
+    r"sin respuesta|(?:respuesta )?no (?:encontrad[oa]|disponible|hay respuesta)|desconocid[oa]"
+    r"|demostración",
     r"(?:ver|véase|vedi|voir)(?: l[ae])? (?:solución|respuesta|solution|réponse|corrigé|preuve"
     r"|soluzione)",
-    r"(?:pas de|sans) réponse|non (?:trouvée?|disponible|fournie?|trovato)|inconnue?|preuve"
+    r"(?:pas de|sans) réponse|inconnue?|preuve"
+    r"|(?:réponse |risposta )?non (?:trouvée?|disponib[il]+e|fournie?|trovat[oa]|fornita)"
     r"|démonstration",
-    r"keine (?:antwort|angabe)|nicht (?:gefunden|verfügbar|angegeben|vorhanden)|unbekannt|beweis",
+    r"keine (?:antwort|angabe)|unbekannt|beweis"
+    r"|(?:(?:antwort|lösung) )?nicht (?:gefunden|verfügbar|angegeben|vorhanden)",
     r"(?:siehe|s)(?: die)? (?:lösung|beweis|oben|unten)",
-    r"sem resposta|não (?:encontrad|disponível|informad)[oa]?|desconhecid[oa]|demonstração"
+    r"sem resposta|(?:resposta )?não (?:encontrad|disponível|informad)[oa]?|desconhecid[oa]"
+    r"|demonstração"
     r"|ver a? solução|senza risposta",
     r"нет (?:ответа|данных)|ответа нет|не (?:найдено|указано|известно)|неизвестно|доказательство"
     r"|см решение",

@@ -59,6 +59,8 @@ _ASKS = re.compile(
     r"|求|计算|化简|解方程|多少|几|什么|哪|判断|证明|いくつ|구하",
     re.IGNORECASE,
 )
+_ASKED_BEFORE = re.compile(r"[^，,；;]*(?=多少|几|什么|いくつ)")
+"""In Chinese, what is asked for stands before the word that asks: "现价是多少元"."""
 Words = list[str]
 
 
@@ -137,6 +139,8 @@ def _clauses(text: str) -> list[_Clause]:
     for match in _SENTENCE.finditer(text):
         sentence = match[0]
         ask = _ASKS.search(sentence)
+        if ask and (before := _ASKED_BEFORE.search(sentence, 0, ask.end())):
+            ask = before
         start = ask.start() if ask else 0 if sentence.rstrip()[-1:] in "?？" else len(sentence)
         given, asked = _clause_words(sentence[:start]), _clause_words(sentence[start:])
         clauses += [_Clause(given, False, not asked)] if given else []

@@ -78,7 +78,7 @@ _REJECTED_AFTER = re.compile(
     r"|invalid|fails?\b|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
     r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不(?!是 ?[A-J])|排除|矛盾"
     r"|(?:looks?|seems?|is|was) (?:tempting|plausible|attractive|close)"
-    r"|(?:では|じゃ)な|[이가]? ?아[니닌]"
+    r"|(?:では|じゃ|でも)な|でも(?= ?[A-J]でもな)|[이가]? ?아[니닌]"
     r"|は(?:誤り|不正解|間違)|[✗✘×❌])",
     re.IGNORECASE,
 )

@@ -50,6 +50,8 @@ _INTEGER_PARAMETER = re.compile(r"([a-z])\s*\\in\s*(?:\\mathbb\s*\{?\s*)?[ZN](?!
 _INTEGER_DOMAIN = re.compile(
     r"\\in\s*(?:\\mathbb\s*\{?\s*)?([ZN])(?![a-z])\s*\}?(?:\s*[\^_]\s*\{?\s*([+*]))?"
 )
+_SUBJECT = re.compile(r"[\s${]*(?:\\text\s*\{)?\s*([A-Za-z ]{4,60}?)\s+(?:is|are|equals)(?![a-z])")
+"""What a sentence says something of."""
 _ASKS_FOR_ORDER = re.compile(
     r"respectively|in (?:that|this) order|in (?:increasing|decreasing|ascending|descending) order"
     r"|ordered (?:pair|triple|list|tuple|quadruple)|依次|分别|从小到大|从大到小|排序"
@@ -202,6 +204,8 @@ def _comparison_rules(question: str, tolerance: float | None, unit: str | None) 
 
 def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerComparison:
     """Compare the values that two texts denote. One equal interpretation of commas is enough."""
+    if _state_of_others(gold, pred):
+        return AnswerComparison(False, "value")
     gold, pred = (normalise(_MARKS.get(side) or _unboxed(side)) for side in (gold, pred))
     gold_bare, pred_bare = (without_spaces(TEXT.sub(r"\1", side)) for side in (gold, pred))
     if ("\\vec{" in gold_bare) != ("\\vec{" in pred_bare):
@@ -238,6 +242,17 @@ def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerCompa
     if formulas:
         return AnswerComparison(None, gold=formulas[0], pred=formulas[1])
     return AnswerComparison(False, "value" if is_read else "not read in full")
+
+
+def _state_of_others(gold: str, pred: str) -> bool:
+    """Whether two sentences say something of what one word tells apart: "the tens digit is 4" and
+    "the units digit is 4"."""
+    subjects = [_SUBJECT.match(side) for side in (gold, pred)]
+    if not all(subjects):
+        return False
+    words, others = (match.group(1).lower().split() for match in subjects if match)
+    differing = [pair for pair in zip(words, others, strict=False) if pair[0] != pair[1]]
+    return len(words) == len(others) >= 3 and len(differing) == 1
 
 
 def _formulas(gold: Value, pred: Value, texts: tuple[str, str]) -> tuple[str, str] | None:
