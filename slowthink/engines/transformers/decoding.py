@@ -21,8 +21,9 @@ from slowthink.engines.transformers.static_step import MIN_COLUMNS, StaticStep, 
 from slowthink.forcing.machine import Action, ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Cost, Sampling
 
-_PREFILL_TOKENS = 8192
-"""Number of tokens, padding included, that are prefilled at once."""
+_PREFILL_TOKENS, _PREFILL_TOKENS_ON_CPU = 8192, 512
+"""Number of tokens, padding included, that are prefilled at once. A CPU is not faster with more of
+them, and the shorter prompts of a larger chunk are padded further."""
 _ADMIT_SHARE = 0.25
 """New rows are admitted when this share of the slots is free."""
 _SPAN_ROWS = 8
@@ -123,7 +124,8 @@ class Decoder:
         after them (B, V)."""
         self.cost += Cost(prefilled=sum(map(len, sequences)))
         logits = []
-        for chunk in _chunks(sequences):
+        limit = _PREFILL_TOKENS_ON_CPU if self.device.type == "cpu" else _PREFILL_TOKENS
+        for chunk in _chunks(sequences, limit):
             logits.append(self.feed(first_slot, chunk, [0] * len(chunk)).clone())
             first_slot += len(chunk)
         return torch.cat(logits)
@@ -293,11 +295,13 @@ def _spans(num_columns: Sequence[int]) -> list[tuple[slice, int]]:
     ]
 
 
-def _chunks(sequences: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-    """Group sequences, sorted by length, into chunks of at most `_PREFILL_TOKENS` padded tokens."""
+def _chunks(
+    sequences: Sequence[tuple[int, ...]], max_tokens: int
+) -> Iterator[list[tuple[int, ...]]]:
+    """Group sequences, sorted by length, into chunks of at most so many padded tokens."""
     chunk: list[tuple[int, ...]] = []
     for ids in sequences:
-        if chunk and len(ids) * (len(chunk) + 1) > _PREFILL_TOKENS:
+        if chunk and len(ids) * (len(chunk) + 1) > max_tokens:
             yield chunk
             chunk = []
         chunk.append(ids)
