@@ -99,8 +99,10 @@ class Job:
             waits=max(point.waits for point in self.points),
             steps=max(steps) if len(steps) == len(self.points) else None,
         )
+        if largest in self.points:
+            return largest
         unforced = replace(largest, forced=False)
-        return unforced if unforced in self.points and largest not in self.points else largest
+        return unforced if unforced in self.points else largest
 
     def machine(self, rules: ForcingRules) -> ForcingMachine:
         """A machine that thinks up to the largest point, starting from the cached chain."""
@@ -231,7 +233,8 @@ class JobInProgress:
     @property
     def chain(self) -> Chain:
         """The thinking so far."""
-        return replace(self.machine.chain(self.job.key), reported=self.reported)
+        chain = self.machine.chain(self.job.key)
+        return replace(chain, reported=self.reported) if self.reported else chain
 
     @property
     def answers(self) -> tuple[Answer, ...]:

@@ -185,6 +185,7 @@ class HostCopy:
     def __init__(self, tensor: torch.Tensor) -> None:
         self._event: Any = None
         self._host = tensor
+        self._values: npt.NDArray[Any] | None = None
         if tensor.device.type != "cpu":
             self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
             self._host.copy_(tensor, non_blocking=True)
@@ -193,6 +194,8 @@ class HostCopy:
 
     def values(self) -> npt.NDArray[Any]:
         """The values. Called a step later, so the copy is complete by then."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._host.numpy()
+        if self._values is None:
+            if self._event is not None:
+                self._event.synchronize()
+            self._values = self._host.numpy()
+        return self._values

@@ -50,8 +50,8 @@ class RowTable:
         """By slot."""
         self.edited_slots: set[int] = set()
         """Slots of rows that `draws.edit_logits` edits."""
-        self.forced_slots: set[int] = set()
-        """Those in which it forces an id."""
+        self.forced_ids: dict[int, int | None] = {}
+        """By slot of rows in which it forces an id: the id that is written. None: none is yet."""
         # By slot, only of rows whose tokens are chosen here:
         self.integers: Integers = np.zeros((5, 0), np.int64)
         self.floats: npt.NDArray[np.float64] = np.zeros((4, 0))
@@ -112,7 +112,7 @@ class RowTable:
             np.pad(values, ((0, missing), (0, 0))) for values in (self.triggers, self.edit_ids)
         )
         self.floors = np.full((len(self.rows), 1), -np.inf, np.float32)
-        self.floors[list(self.forced_slots)] = FORCED_LOGIT
+        self.floors[list(self.forced_ids)] = FORCED_LOGIT
 
     def _clear(self, slot: int) -> None:
         if (row := self.rows[slot]) is None:
@@ -168,21 +168,23 @@ class RowTable:
         )  # fmt: skip
 
     def _set_edit(self, slot: int, edit: LogitEdit) -> None:
-        """Note the edit, as if it had no ids."""
+        """Note the edit; its ids are written afterwards."""
         self.edits_changed = True
         if self.edits[slot] >= LogitEdit.SELECT_GREEDY or edit >= LogitEdit.SELECT_GREEDY:
             self.selections_changed = True
-        if slot in self.edited_slots:
-            self.edited_slots.remove(slot)
-            self._replaced_by[slot], self.edit_ids[slot] = _NO_ID, 0
-        if slot in self.forced_slots:
-            self.forced_slots.remove(slot)
-            self.floors[slot] = -np.inf
-        if edit is LogitEdit.FORCE:
-            self.forced_slots.add(slot)
-            self.floors[slot] = FORCED_LOGIT
-        if edit is LogitEdit.FORCE or edit is LogitEdit.REPLACE_END:
+        self._replaced_by[slot] = _NO_ID
+        is_forced = edit is LogitEdit.FORCE
+        if is_forced or edit is LogitEdit.REPLACE_END:
             self.edited_slots.add(slot)
+        elif slot in self.edited_slots:
+            self.edited_slots.remove(slot)
+            self.edit_ids[slot] = 0
+        if is_forced is not (slot in self.forced_ids):
+            self.floors[slot] = FORCED_LOGIT if is_forced else -np.inf
+        if is_forced:
+            self.forced_ids[slot] = None
+        else:
+            self.forced_ids.pop(slot, None)
         self.edits[slot] = edit
 
     # -- outputs --
@@ -238,12 +240,13 @@ class RowTable:
 
     def force_next(self) -> None:
         """Write the next id of each row in which ids are forced."""
-        for slot in self.forced_slots:
+        for slot, written in self.forced_ids.items():
             row = self._row(slot)
             index = min(len(row.outputs), row.due - 1) - row.num_observed
             token = row.instruction.forced[index]
-            if self.edit_ids[slot, 0] != token:
-                self.edit_ids[slot], self.edits_changed = token, True
+            if token != written:
+                self.forced_ids[slot] = self.edit_ids[slot] = token
+                self.edits_changed = True
 
     def follow_lines(self) -> None:
         """Choose the ids that replace an end by the text of the last tokens, in rows where they

@@ -219,7 +219,7 @@ class Stepper:
         self._edits = None
         if table.edited_slots:
             floor_B1 = None
-            if table.forced_slots:
+            if table.forced_ids:
                 floor_B1 = self._by_line(table.floors).to(logits_BV.dtype)
             self._edits = EditTensors(self._by_line(table.edit_ids), floor_B1)
         table.edits_changed = table.selections_changed = False

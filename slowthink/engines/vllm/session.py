@@ -230,11 +230,12 @@ class VllmSession:
 
     def _start_answers(self, state: JobInProgress) -> JobResult | None:
         """Start the missing answers. Returns the job's result if there are none."""
-        for branch in state.missing_answers:
+        branches = state.missing_answers
+        for branch in branches:
             request_id = self._new_id()
             self._requests[request_id] = _AnswerRequest(state=state, branch=branch)
             self._add_answer(request_id, state.job, branch)
-        return None if state.missing_answers else state.result()
+        return None if branches else state.result()
 
     def _new_id(self) -> str:
         self._num_requests += 1
