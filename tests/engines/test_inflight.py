@@ -238,6 +238,18 @@ def test_a_row_that_only_watches_touches_few_columns(size) -> None:
     assert changed <= {2, 9, 10, 11}  # c in the place of the triggers
 
 
+def test_slots_of_requests_without_a_budget_may_lie_beyond_the_forced_rows() -> None:
+    """They left before the first forced row came, so that no step has looked at them."""
+    args = ForcingArgs(format=TAGS, budget=Budget(max_thinking_tokens=0))
+    stepper = Stepper(torch.device("cpu"))
+    stepper.on_batch_change([])
+    stepper.edit_logits(torch.zeros(1, 30), {})
+    stepper.on_batch_change([0, 5])
+    edited = logits(0, [0])[None].clone()
+    stepper.edit_logits(edited, {0: row_of(ToyRequest(0, [0], args, 0))})
+    assert not torch.equal(edited, logits(0, [0])[None])
+
+
 # --- sampling: the distribution of s1's loop --------------------------------------------------------
 
 

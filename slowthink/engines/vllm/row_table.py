@@ -85,10 +85,12 @@ class RowTable:
         self, rows: Mapping[int, ForcedRow], *, num_slots: int, slots: Iterable[int] | None = None
     ) -> None:
         """Take these rows by slot; `num_slots`: the least number of slots. Of `slots` (None: all)
-        only those with another row than before are written."""
+        only those with another row than before are written; where requests without a budget came
+        and went, some lie beyond the last slot."""
         self._grow(max(num_slots, max(rows, default=-1) + 1))
         slots = range(len(self.rows)) if slots is None else slots
-        changed = [slot for slot in slots if self.rows[slot] is not rows.get(slot)]
+        known = (slot for slot in slots if slot < len(self.rows))
+        changed = [slot for slot in known if self.rows[slot] is not rows.get(slot)]
         for slot in changed:
             self._clear(slot)
         for slot in changed:
