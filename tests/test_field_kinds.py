@@ -1,7 +1,7 @@
 """Cases of our own, of the kinds that public reports of other projects name.
 
-`fixtures/field_kinds.jsonl` holds four sets, each labelled by reason alone before the code had seen
-it: `first`, `second` and `third` were then read while writing, `fresh` was graded once before.
+`fixtures/field_kinds.jsonl` holds five sets, each labelled by reason alone before the code had seen
+it and graded once before its misses were read: `first`, `second`, `third`, `fresh`, `negatives`.
 LOG.md has the rates. A case that stays otherwise has its reason in `arguable`, and is asserted too.
 """
 

@@ -56,14 +56,15 @@ _OPTION_LABEL = re.compile(
     r"(?:(?<=\s)|(?<=^)|(?<=[)）】。，,;；\\]))(?:\(([A-J])\)|([A-J])\s?[.．、:：)])\s*"
 )
 
-_LETTER = r"(?<![A-Za-z0-9'’\\_^])[A-J](?![A-Za-z0-9'’_])"
+_LETTER = r"(?<![A-Za-z0-9'’\\_^])[A-J](?![A-Za-z0-9'’_]|-[a-z])"
 _LETTER_GROUP = re.compile(
     rf"{_LETTER}(?:[\s)*]*(?:[,，、/&]|(?:and|or|through|to|und|oder|et|ou|y|o|e)\b|[和或与及至])"
     rf"{{1,2}}[\s(*]*(?:(?:and|or)\s+)?{_LETTER})*"
 )
 """A letter, or a list of letters, which are chosen or rejected together."""
 _REJECTED_BEFORE = re.compile(
-    r"(?:\bnot|n['’]t(?: be)?|\bcannot be|instead of|rather than|other than|unlike|except|\bneither"
+    r"(?:\bnot|(?:all|anything|everything) but|n['’]t(?: be)?|\bcannot be|instead of|rather than"
+    r"|other than|unlike|except|\bneither"
     r"|\bnor|without|\bover|\bthan|exclud\w+|eliminat\w+|rul\w+ out|reject\w*|discard\w*|dismiss\w*"
     r"|cross\w* out|\bno(?: es)?|\bni|nicht|weder|\bpas|descart\w+|statt|não é|не"
     r"|不是|不选|不能选|而非|并非|排除|除了)"
@@ -77,7 +78,8 @@ _REJECTED_AFTER = re.compile(
     r"|irrelevant|unrelated|unlikely"
     r"|invalid|fails?\b|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
     r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不(?!是 ?[A-J])|排除|矛盾"
-    r"|(?:looks?|seems?|is|was) (?:tempting|plausible|attractive|close)"
+    r"|(?:looks?|seems?|is|was) (?:tempting|plausible|attractive|close|almost|nearly|a trap"
+    r"|an? (?:common )?(?:distractor|decoy|mistake))|[?？]|有误|[,(]?\s?(?:no[,.]? )?wait\b"
     r"|(?:では|じゃ|でも)な|でも(?= ?[A-J]でもな)|[이가]? ?아[니닌]"
     r"|は(?:誤り|不正解|間違)|[✗✘×❌])",
     re.IGNORECASE,

@@ -52,6 +52,7 @@ _INTEGER_DOMAIN = re.compile(
 )
 _SUBJECT = re.compile(r"[\s${]*(?:\\text\s*\{)?\s*([A-Za-z ]{4,60}?)\s+(?:is|are|equals)(?![a-z])")
 """What a sentence says something of."""
+_PRODUCT_SIGN = re.compile(r"\\(?:cdot|times)(?![a-z])")
 _ASKS_FOR_ORDER = re.compile(
     r"respectively|in (?:that|this) order|in (?:increasing|decreasing|ascending|descending) order"
     r"|ordered (?:pair|triple|list|tuple|quadruple)|依次|分别|从小到大|从大到小|排序"
@@ -161,7 +162,9 @@ def _compare_choices(gold: str, pred: str, context: AnswerContext) -> bool | Non
     if context.correct_letter and chosen.letters:
         return chosen.letters == frozenset(re.findall(r"[A-J]", context.correct_letter))
     if correct.letters and chosen.letters:
-        return correct.letters == chosen.letters
+        orders = [re.findall("[A-J]", side) for side in (gold, pred)]
+        is_arrangement = len(orders[0]) > 2 and not context.options()
+        return orders[0] == orders[1] if is_arrangement else correct.letters == chosen.letters
     if correct.letters:
         text = correct.text or context.options().get("".join(correct.letters), "")
         return _compare_values(text, pred, context).equal if text else None
@@ -204,7 +207,7 @@ def _comparison_rules(question: str, tolerance: float | None, unit: str | None) 
 
 def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerComparison:
     """Compare the values that two texts denote. One equal interpretation of commas is enough."""
-    if _state_of_others(gold, pred):
+    if _state_of_others(gold, pred) or _multiply_vectors_otherwise(gold, pred):
         return AnswerComparison(False, "value")
     gold, pred = (normalise(_MARKS.get(side) or _unboxed(side)) for side in (gold, pred))
     gold_bare, pred_bare = (without_spaces(TEXT.sub(r"\1", side)) for side in (gold, pred))
@@ -253,6 +256,12 @@ def _state_of_others(gold: str, pred: str) -> bool:
     words, others = (match.group(1).lower().split() for match in subjects if match)
     differing = [pair for pair in zip(words, others, strict=False) if pair[0] != pair[1]]
     return len(words) == len(others) >= 3 and len(differing) == 1
+
+
+def _multiply_vectors_otherwise(gold: str, pred: str) -> bool:
+    """Whether one is a scalar product of vectors and the other a cross product."""
+    signs = [set(_PRODUCT_SIGN.findall(side)) for side in (gold, pred) if "\\vec" in side]
+    return len(signs) == 2 and signs[0] != signs[1]
 
 
 def _formulas(gold: Value, pred: Value, texts: tuple[str, str]) -> tuple[str, str] | None:

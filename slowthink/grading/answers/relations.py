@@ -106,10 +106,20 @@ def have_same_letters(gold: str, pred: str) -> bool:
 
 
 def name_others(gold: str, pred: str) -> bool:
-    """Whether two names are of other points, \\angle BAC and \\angle ABC, or of other arguments."""
+    """Whether two names are of other points, \\angle BAC and \\angle ABC, or of other arguments, or
+    if one is the derivative or the inverse: f'(x) and f(x), dy/dx and dx/dy."""
     figures = [read_canonical(name.replace("§", " ")) for name in (gold, pred)]
     if all(figures):
         return figures[0] != figures[1]
+    bare = [name.replace("'", "").replace("^{-1}", "") for name in (gold, pred)]
+    ratios = [
+        re.findall("[a-zA-Z]+", name) for name in (gold, pred) if "/" in name or "frac" in name
+    ]
+    is_turned = (
+        len(ratios) == 2 and ratios[0] != ratios[1] and sorted(ratios[0]) == sorted(ratios[1])
+    )
+    if (gold != pred and bare[0] == bare[1]) or is_turned:
+        return True
     points = [set(re.findall(r"[A-Z]", name)) for name in (gold, pred)]
     calls = [_FUNCTION_AND_ARGUMENT.fullmatch(name) for name in (gold, pred)]
     return gold != pred and (all(calls) or (all(points) and points[0] != points[1]))

@@ -160,17 +160,27 @@ def _chinese_integer(text: str) -> int | Fraction:
         if character in text:
             left, right = text.split(character, 1)
             high = _chinese_integer(left) if left else 1
-            return high * scale + (_chinese_integer(right) if right else 0)
+            return high * scale + _lower_part(right, scale)
     total: int | Fraction = 0
     digit: int | Fraction = 0
     if not any(c in _CHINESE_SCALES for c in text):
         return Fraction("".join(str(_CHINESE_DIGITS.get(c, c)) for c in text))
+    last_scale = 1
     for token in re.findall(r"\d+(?:\.\d+)?|[^\d.]", text):
         if token in _CHINESE_SCALES:
-            total, digit = total + (digit or 1) * _CHINESE_SCALES[token], 0
+            last_scale = _CHINESE_SCALES[token]
+            total, digit = total + (digit or 1) * last_scale, 0
         else:
             digit = _CHINESE_DIGITS[token] if token in _CHINESE_DIGITS else Fraction(token)
-    return total + digit
+    is_short = last_scale >= 100 and text[-2:-1] in _CHINESE_SCALES
+    return total + (digit * last_scale // 10 if is_short else digit)
+
+
+def _lower_part(text: str, scale: int) -> int | Fraction:
+    """What follows a sign: the 五 of 两万五 stands for 五千, that of 两万零五 for five."""
+    if len(text) == 1 and text in _CHINESE_DIGITS:
+        return _CHINESE_DIGITS[text] * scale // 10
+    return _chinese_integer(text) if text else 0
 
 
 def word_key(text: str) -> str | None:
