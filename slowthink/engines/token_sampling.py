@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
 
-_NUCLEUS_IDS = 1024
-"""Number of ids that are sorted first to find the nucleus."""
 _ROWS_AT_ONCE = 4
 """Rows that are sampled together on a CPU, so that their float64 copies stay in its cache."""
 
@@ -141,32 +139,14 @@ def distribution(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     must be above 0."""
     import torch
 
+    from slowthink.engines.nucleus import keep_nucleus
+
     p = torch.softmax(logits.double() / sampling.temperature, -1)
     if sampling.min_p > 0:
         p.masked_fill_(p < sampling.min_p * p.amax(-1, keepdim=True), 0)
     if 0 < sampling.top_k < p.shape[-1]:
         p.masked_fill_(p < torch.topk(p, sampling.top_k).values[..., -1:], 0)
     if sampling.top_p < 1:
-        p = _nucleus(p, sampling.top_p)
+        top_p_R = torch.full_like(p[..., 0].reshape(-1), sampling.top_p)
+        keep_nucleus(p.view(-1, p.shape[-1]), logits.float().reshape(-1, p.shape[-1]), top_p_R)
     return p / p.sum(-1, keepdim=True)
-
-
-def _nucleus(p: torch.Tensor, top_p: float) -> torch.Tensor:
-    """P with all but the smallest set of most likely ids that has `top_p` of it set to 0.
-
-    Of equal ids, the first are kept. Rarely more than `_NUCLEUS_IDS` are: only then all are sorted.
-    """
-    import torch
-
-    limits = top_p * p.sum(-1, keepdim=True)
-    for num_ids in (min(_NUCLEUS_IDS, p.shape[-1]), p.shape[-1]):
-        sorted_p = p.topk(num_ids).values
-        is_inside = sorted_p.cumsum(-1) - sorted_p < limits
-        if num_ids == p.shape[-1] or not bool(is_inside[..., -1].any()):
-            break
-    num_kept = is_inside.sum(-1, keepdim=True)
-    smallest = sorted_p.gather(-1, (num_kept - 1).clamp(min=0))
-    num_equal = num_kept - (sorted_p > smallest).sum(-1, keepdim=True)
-    is_equal = p == smallest
-    is_dropped = (p < smallest) | (is_equal & (is_equal.cumsum(-1, dtype=torch.int32) > num_equal))
-    return p.masked_fill_(is_dropped, 0)

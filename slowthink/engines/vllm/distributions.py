@@ -1,9 +1,9 @@
 """P of a batch of rows, and the ids that given numbers in [0, 1) select from it.
 
 P is the distribution after temperature, min-p, top-k and top-p, in that order, in float64. It is
-kept as weights that are not normalised; nothing is sorted and no value is read from the device.
+kept as weights that are not normalised; no value is read from the device.
 
-Legend: R rows, V vocabulary, K the largest top-k, B bins or the weights of a block, N weights.
+Legend: R rows, V vocabulary, K the largest top-k.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-_BLOCK = 512
-"""Weights that are summed at a time where an index is searched."""
-_SMALL_VOCABULARY = 2**14
-"""Up to it, bins for 16 bits would take longer than passes over the ids."""
+from slowthink.engines.nucleus import keep_nucleus, locate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,7 @@ def weights(logits_RV: torch.Tensor, sampling: SamplingTensors) -> torch.Tensor:
     if sampling.max_top_k:
         _keep_top_k(weights_RV, logits_RV, sampling)
     if sampling.has_top_p:
-        _keep_nucleus(weights_RV, logits_RV, sampling.top_p_R)
+        keep_nucleus(weights_RV, logits_RV, sampling.top_p_R)
     return weights_RV
 
 
@@ -58,67 +55,6 @@ def _keep_top_k(
     is_off_R1 = ((sampling.top_k_R <= 0) | (sampling.top_k_R >= V))[:, None]
     min_R1 = top_RK.gather(1, last_R1).masked_fill(is_off_R1, float("-inf"))
     weights_RV.masked_fill_(logits_RV < min_R1, 0)
-
-
-def _keep_nucleus(weights_RV: torch.Tensor, logits_RV: torch.Tensor, top_p_R: torch.Tensor) -> None:
-    """Zero all but each row's smallest set of likeliest ids with top-p of the weight; of equal
-    logits at its edge, the lowest ids are in it.
-
-    A radix select by weight: a group of bits after the other, from the highest, the logit is found
-    at which the weight of all higher ones exceeds top-p.
-    """
-    keys_RV = _descending_keys(logits_RV)
-    target_R = (top_p_R * weights_RV.sum(-1)).clamp_(min=torch.finfo(torch.float64).tiny)
-    rest_R1 = target_R.masked_fill_(top_p_R >= 1, float("inf"))[:, None]
-    num_bits = 16 if logits_RV.shape[-1] > _SMALL_VOCABULARY else 8
-    candidates_RV, edge_R1 = weights_RV, torch.zeros_like(keys_RV[:, :1])
-    for shift in range(32 - num_bits, -1, -num_bits):
-        bins_RV = (keys_RV >> shift) & ((1 << num_bits) - 1)
-        weight_RB = _weight_by_bin(candidates_RV, bins_RV, num_bins=1 << num_bits)
-        bin_R1, rest_R1 = locate(weight_RB, rest_R1)
-        edge_R1 = edge_R1 | (bin_R1 << shift)
-        if shift:
-            candidates_RV = candidates_RV.masked_fill(bins_RV != bin_R1, 0)
-    is_edge_RV = keys_RV == edge_R1
-    num_equal_R1 = is_edge_RV.sum(-1, keepdim=True)
-    num_kept_R1 = (rest_R1 / weight_RB.gather(1, bin_R1) * num_equal_R1).ceil_()
-    last_R1, _ = locate(is_edge_RV.double(), num_kept_R1 - 0.5)
-    ids_V = torch.arange(keys_RV.shape[-1], device=keys_RV.device)
-    is_left_out_RV = is_edge_RV.logical_and_((ids_V > last_R1) | (num_kept_R1 < 1))
-    weights_RV.masked_fill_(is_left_out_RV.logical_or_(keys_RV > edge_R1), 0)
-
-
-def _weight_by_bin(
-    weights_RV: torch.Tensor, bins_RV: torch.Tensor, *, num_bins: int
-) -> torch.Tensor:
-    """Total weight (R, B) of the ids in each bin."""
-    return weights_RV.new_zeros(len(weights_RV), num_bins).scatter_add_(1, bins_RV, weights_RV)
-
-
-def _descending_keys(logits_RV: torch.Tensor) -> torch.Tensor:
-    """For each float32 an integer from 0 to 2**32 - 1, of its bits; lower for higher logits."""
-    bits_RV = (logits_RV + 0.0).view(torch.int32)  # -0.0 becomes 0.0
-    ascending_RV = bits_RV.bitwise_xor_((bits_RV >> 31).bitwise_and_(0x7FFFFFFF))
-    return ascending_RV.long().neg_().add_(0x7FFFFFFF)
-
-
-def locate(weights_RN: torch.Tensor, target_R1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first index (R, 1) at which each row's cumulative weight exceeds the target, or else the
-    last that has a weight; and the target less the weight before the index."""
-    R, N = weights_RN.shape
-    if N <= 2 * _BLOCK:
-        sums_RN = weights_RN.cumsum(-1)
-        last_R1 = (sums_RN < sums_RN[:, -1:]).sum(-1, keepdim=True)
-        index_R1 = torch.minimum((sums_RN <= target_R1).sum(-1, keepdim=True), last_R1)
-        before_R1 = torch.nn.functional.pad(sums_RN, (1, 0)).gather(1, index_R1)
-        return index_R1, target_R1 - before_R1
-    if N % _BLOCK:
-        weights_RN = torch.nn.functional.pad(weights_RN, (0, -N % _BLOCK))
-    blocks_RNB = weights_RN.view(R, -1, _BLOCK)
-    block_R1, rest_R1 = locate(blocks_RNB.sum(-1), target_R1)
-    block_RB = blocks_RNB.gather(1, block_R1[:, :, None].expand(R, 1, _BLOCK))[:, 0]
-    index_R1, rest_R1 = locate(block_RB, rest_R1)
-    return block_R1 * _BLOCK + index_R1, rest_R1
 
 
 def sample_ids(weights_RV: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:
