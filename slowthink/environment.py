@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import ctypes
 import importlib.util
+import logging
 import os
 import platform
 import re
@@ -69,6 +70,13 @@ def end_process(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
+
+
+def hide_import_warnings() -> None:
+    """Hide what optional packages log as transformers imports them with any model: kernels of
+    torchao and bitsandbytes that do not fit this machine, and torchao's use of torch."""
+    for name in ("torchao", "bitsandbytes", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def python_environment() -> dict[str, str]:

@@ -31,7 +31,7 @@ from slowthink.cli.review import review
 from slowthink.cli.run import stage_command
 from slowthink.cli.scorer import scorer
 from slowthink.cli.serve import serve
-from slowthink.environment import end_process, python_environment
+from slowthink.environment import end_process, hide_import_warnings, python_environment
 from slowthink.errors import ConfigError, SlowthinkError
 from slowthink.serialise import printable
 
@@ -99,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. A SlowthinkError is printed as a message, without a traceback, and so
     is an error of a file or a folder."""
     os.environ.update(python_environment())
+    hide_import_warnings()
     _open_streams()
     try:
         exit_code = app(args=arguments, standalone_mode=False)

@@ -31,7 +31,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from slowthink import errors
-from slowthink.environment import end_process, python_command, python_environment
+from slowthink.environment import (
+    end_process,
+    hide_import_warnings,
+    python_command,
+    python_environment,
+)
 from slowthink.errors import EngineError, SlowthinkError
 from slowthink.pipeline.contract import stage_module
 from slowthink.pipeline.progress import ProgressReporter
@@ -257,6 +262,7 @@ def _run_reporting(settings: Mapping[str, Any], stage: str, report: IO[str]) -> 
 
 def main(arguments: Sequence[str]) -> int:
     """`serve SETTINGS` or `stage SETTINGS STAGE REPORT_FD`."""
+    hide_import_warnings()
     settings = json.loads(arguments[1])
     if arguments[0] == "serve":
         return _serve(settings)

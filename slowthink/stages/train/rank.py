@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from slowthink.environment import hide_import_warnings
 from slowthink.errors import SlowthinkError
 from slowthink.pipeline.contract import StageContext, stage_inputs
 from slowthink.pipeline.progress import ProgressReporter
@@ -79,6 +80,7 @@ def _rank_context(recipe: Recipe, root: Path, reporter: ProgressReporter) -> Sta
 
 def main(arguments: list[str]) -> int:
     """RUN_FOLDER and settings as JSON. An error is written for torchrun's agent, as it expects."""
+    hide_import_warnings()
     die_with_parent(os.getppid())
     try:
         root = Path(arguments[0])
