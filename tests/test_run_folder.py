@@ -21,6 +21,7 @@ from slowthink.pipeline.run import run_recipe
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Problem
 from slowthink.serialise import move_folder, write_atomic
+from slowthink.stages.report.data import open_run
 
 SANDBOX = {"kind": "sandbox", "num_problems": 6, "num_heldout": 2}
 SETTINGS: dict[str, Any] = {
@@ -124,11 +125,27 @@ def test_an_update_that_fails_leaves_the_old_results_usable(tmp_path: Path) -> N
         run(root, update=True, pool={"sources": [{"kind": "file", "path": str(bad)}]})
     assert [files_in(root / stage) for stage in ("pool", "filter")] == before
     assert not (root / "superseded").exists()
+    assert open_run(root).settings["pool"]["sources"][0]["kind"] == "sandbox", "what made the rows"
     assert run(root) == [], "with the old settings all is done"
     more = {"sources": [SANDBOX | {"num_problems": 7}]}
     assert run(root, update=True, pool=more) == ["pool", "filter"]
     superseded = {path.name.split("-")[0]: path for path in (root / "superseded").iterdir()}
     assert [files_in(superseded[stage]) for stage in ("pool", "filter")] == before
+
+
+def test_an_update_checks_first_what_later_stages_need(tmp_path: Path) -> None:
+    root, questions = tmp_path / "run", tmp_path / "exam.jsonl"
+    questions.write_text('{"question": "What is 2 + 2?", "answer": "4"}\n')
+    test_set = {"name": "exam", "path": str(questions)}
+    filter = {"contamination": {"preset": "strict", "benchmarks": [test_set]}}
+    run(root, filter=filter)
+    before = files_in(root / "pool")
+    questions.unlink()
+    with pytest.raises(DataError, match=r"exam\.jsonl"):
+        run(root, update=True, filter=filter, pool={"sources": [SANDBOX | {"num_problems": 7}]})
+    assert files_in(root / "pool") == before, (
+        "the pool was made again before the filter was refused"
+    )
 
 
 def test_an_update_of_one_stage_moves_what_was_made_from_its_older_output(tmp_path: Path) -> None:

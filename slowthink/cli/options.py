@@ -33,7 +33,8 @@ Update = Annotated[
     bool,
     typer.Option(
         "--update",
-        help="Rerun from the first changed stage; old results stay until new ones are complete.",
+        help="Rerun from the first changed stage; an old result, and all made from it, move to "
+        "superseded/ when the new one is complete.",
     ),
 ]
 Regrade = Annotated[

@@ -153,7 +153,8 @@ def _check_training(
         remedy="" if predicted.fits else "more GPUs, train.lora, or a smaller model",
     )  # fmt: skip
     yield Diagnosis(name="micro-batch", ok=True, seen=predicted.activations_text())
-    enough = elsewhere or predicted.disk.total <= room
+    is_finished = (root / "train" / "manifest.json").is_file()
+    enough = elsewhere or is_finished or predicted.disk.total <= room
     here = "" if elsewhere else f"; {room / 1e9:,.0f} GB free"
     yield Diagnosis(
         name="disk", ok=enough, seen=f"{predicted.disk_text()}{here}",

@@ -14,7 +14,7 @@ from typing import Any
 
 from slowthink.data.tables import missing_stage
 from slowthink.errors import ConfigError, DataError
-from slowthink.pipeline.contract import read_manifest, stage_module
+from slowthink.pipeline.contract import read_manifest, stage_inputs, stage_module
 from slowthink.pipeline.plan import check_inputs, missing_inputs
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.resolve import resolve_run
@@ -54,8 +54,8 @@ def run_recipe(
 
     Settings that are `auto` get their values first, which `root` keeps (see `resolve`).
     Raises ConfigError for settings with which a stage could not run, and if a finished stage was
-    made with other settings. With `update` it runs again: its old folder and those of the later
-    stages move to `superseded/` when the new one is complete.
+    made with other settings. With `update` it runs again: its old folder moves to `superseded/`
+    when the new one is complete, and with it those of later stages that were made from it.
     """
     reporter = reporter or ProgressReporter()
     selected = [stage for stage in recipe.stages() if stages is None or stage in stages]
@@ -68,14 +68,16 @@ def run_recipe(
             reporter.notify(f"auto: {resolved.text}")
         for notice in code_that_runs(recipe):
             reporter.notify(f"note: {notice}")
-        _check_settings(recipe, root, selected)
+        pending = _pending(recipe, root, selected, update=update)
+        for stage in pending:
+            stage_module(stage).plan(recipe)  # raises for settings with which it could not run
         if not update:
             _check_finished(recipe, root, selected)
         if missing_inputs(recipe, selected):
-            check_inputs(recipe, [stage for stage in selected if not _is_done(recipe, root, stage)])
+            check_inputs(recipe, pending)
         log.record_choices(resolved.to_json())
         write_recipe(recipe, root)
-        with _stage_server(recipe, root, selected, reporter, lock_fd=lock_fd) as server:
+        with _stage_server(recipe, root, selected, pending, reporter, lock_fd=lock_fd) as server:
             for stage in selected:
                 stage_run = _run_unless_done(recipe, root, stage, reporter, server)
                 runs.append(stage_run)
@@ -118,12 +120,15 @@ def regrade(
     return [regraded, *run_recipe(recipe, root, stages=("report",), reporter=reporter)]
 
 
-def _check_settings(recipe: Recipe, root: Path, stages: Sequence[str]) -> None:
-    """Raise ConfigError for settings with which an unfinished stage could not run, as its plan
-    does."""
+def _pending(recipe: Recipe, root: Path, stages: Sequence[str], *, update: bool) -> list[str]:
+    """The stages that are to run: those that are not done and, in an update, those that read
+    them."""
+    pending: list[str] = []
     for stage in stages:
-        if not _is_done(recipe, root, stage):
-            stage_module(stage).plan(recipe)
+        is_outdated = update and any(name in pending for name in stage_inputs(recipe, root, stage))
+        if is_outdated or not _is_done(recipe, root, stage):
+            pending.append(stage)
+    return pending
 
 
 def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str]) -> None:
@@ -138,8 +143,8 @@ def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str]) -> None:
             raise ConfigError(
                 f"{root / stage}: was made with other settings:\n{changes}\n"
                 "Undo the change, add --update (reruns this stage, then those that read it; cached "
-                "completions are reused, old folders move to superseded/ when the new ones are "
-                "complete), or choose another --out."
+                "completions are reused; when the new folder is complete, the old one and all that "
+                "were made from it move to superseded/), or choose another --out."
             )
 
 
@@ -167,6 +172,7 @@ def _stage_server(
     recipe: Recipe,
     root: Path,
     stages: Sequence[str],
+    pending: Sequence[str],
     reporter: ProgressReporter,
     *,
     lock_fd: int,
@@ -175,7 +181,7 @@ def _stage_server(
     apart = [stage for stage in stages if needs_model(recipe, stage)]
     imports = shared_imports(recipe, apart)
     server = StageServer(root, imports=imports, lock_fd=lock_fd, quiet=reporter.quiet)
-    if any(not _is_done(recipe, root, stage) for stage in apart):
+    if any(stage in pending for stage in apart):
         server.start()
     return server
 

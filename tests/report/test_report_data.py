@@ -166,11 +166,11 @@ def test_finished_run_is_rendered_again_elsewhere(whole_run, tmp_path):
     assert (tmp_path / "again" / "curve.svg").exists()
 
 
-def test_recipe_beside_the_stages_gives_name_and_seed(whole_run):
+def test_recipe_beside_the_stages_gives_the_name_and_their_manifests_the_seed(whole_run):
     (whole_run / "recipe.yaml").write_text("name: written\nseed: 7\n")
     opened = open_run(whole_run)
     (whole_run / "recipe.yaml").unlink()
-    assert (opened.settings["name"], opened.seed) == ("written", 7)
+    assert (opened.settings["name"], opened.seed) == ("written", 0)
 
 
 def test_plan_spends_no_tokens():

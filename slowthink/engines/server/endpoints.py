@@ -289,10 +289,10 @@ class EndpointPool:
         failure = body_error(content)
         if failure is None:
             return content
-        lasting = None
+        known = None
         if failure.status is not None:
-            lasting = self._lasting_error(url, failure.status, {}, failure.text, sent)
-        raise lasting or _TemporaryFailure(
+            known = self._known_error(url, failure.status, {}, failure.text, sent)
+        raise known or _TemporaryFailure(
             "an error in place of a reply",
             overloaded=failure.status in OVERLOAD_STATUSES,
             detail=as_evidence(failure.text),
@@ -301,18 +301,18 @@ class EndpointPool:
     def _status_error(
         self, url: str, status: int, headers: Mapping[str, str], text: str, sent: Any
     ) -> Exception:
-        lasting = self._lasting_error(url, status, headers, scrub(text, self.key), sent)
-        return lasting or _TemporaryFailure(
+        known = self._known_error(url, status, headers, scrub(text, self.key), sent)
+        return known or _TemporaryFailure(
             f"status {status}",
             pause_seconds=pause_seconds(headers),
             overloaded=status in OVERLOAD_STATUSES,
         )
 
-    def _lasting_error(
+    def _known_error(
         self, url: str, status: int, headers: Mapping[str, str], text: str, sent: Any
     ) -> Exception | None:
-        """The error of a status, of the reply or named in its body, that the same request would
-        have again; None if it may pass. It teaches which fields to send, and when to stop."""
+        """For a status, of the reply or named in its body: the rejection, or a `_TemporaryFailure`
+        with no pause if a field was learnt; None if it may pass."""
         sent = sent or {}
         if self._fields.learn(sent, status, text):
             return _TemporaryFailure(f"status {status} for a field", pause_seconds=0.0)

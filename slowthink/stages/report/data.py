@@ -92,14 +92,14 @@ def open_run(
 
 
 def _settings(root: Path, manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The recipe in the run folder, else the settings in the manifests."""
-    path = root / "recipe.yaml"
-    if path.exists():
-        return dict(load_yaml(path.read_text("utf-8")) or {})
-    merged: dict[str, Any] = {"name": root.name}
+    """The settings with which the stages were run, in their manifests; the name is that of the
+    recipe in the run folder, whose other settings may be those of an update that failed."""
+    settings: dict[str, Any] = {"name": root.name}
     for manifest in manifests.values():
-        merged |= manifest["settings"]
-    return merged
+        settings |= manifest["settings"]
+    path = root / "recipe.yaml"
+    recipe = dict(load_yaml(path.read_text("utf-8")) or {}) if path.exists() else {}
+    return recipe | settings | {"name": recipe.get("name", settings["name"])}
 
 
 # --- headline -------------------------------------------------------------------------------------

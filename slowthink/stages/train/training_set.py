@@ -98,7 +98,6 @@ def room_for_training(root: Path) -> int:
     work = root / "work" / "train"
     written = (
         *checkpoints(work), work / PARTIAL, work / CANDIDATES, root / "train.partial" / "model",
-        root / "train" / "model",
     )  # fmt: skip
     files = {path for folder in written for path in folder.rglob("*") if path.is_file()}
     return free_bytes(root) + sum(path.stat().st_size for path in files)
