@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from slowthink.pipeline.plan import check_inputs, downloads, missing_inputs
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import EngineConfig, Recipe
-from slowthink.recipe.loading import load_recipe, recipe_names
+from slowthink.recipe.loading import load_recipe, parse_recipe, recipe_names
 from tests.test_cli import call
 
 
@@ -32,7 +34,8 @@ def test_every_shipped_recipe_has_a_plan_before_its_files_are_there(name, tmp_pa
     text = plan_text(plan)
     for needed in plan["needed"]:
         assert f"{needed['path']} is missing ({needed['setting']})" in text
-    assert "{" not in text and "[" not in text, "no dicts and lists"
+    described = "".join(line for line in text.splitlines() if ": --set " not in line)
+    assert "{" not in described and "[" not in described, "no dicts and lists"
     assert not list(tmp_path.iterdir()), "nothing is written"
 
 
@@ -226,3 +229,47 @@ def test_a_model_that_is_not_on_this_machine_is_needed_or_downloaded(tmp_path, m
     assert set(downloads(recipe, recipe.stages())) == {"someone/base", "someone/other"}
     served = recipe.model_copy(update={"engine": EngineConfig(kind="openai"), "train": None})
     assert downloads(served, ["evaluate"]) == []
+
+
+def test_only_the_methods_of_domains_that_are_used_need_a_model() -> None:
+    domains = {"methods": ["lexical"], "llm": {"model": "someone/llm"}}
+    settings = {"name": "t", "engine": {"kind": "transformers"}, "filter": {"domains": domains}}
+    assert missing_inputs(Recipe.model_validate(settings), ["filter"]) == []
+    domains["methods"] = ["lexical", "llm"]
+    (needed,) = missing_inputs(Recipe.model_validate(settings), ["filter"])
+    assert needed.setting == "filter.domains.llm.model"
+
+
+def test_a_difficulty_model_is_named_by_a_setting_that_replaces_it() -> None:
+    someone = {"model": "someone/model"}
+    served = {"kind": "openai", "endpoints": {"urls": ["http://h"], "api_key_env": "NO_SUCH_KEY"}}
+    for difficulty, place in (
+        ({"models": [{}, someone]}, "models.1"),
+        ({"steps": [{"name": "a"}, {"name": "b", "models": [someone]}]}, "steps.1.models.0"),
+        ({"preset": "limo-v2", "models": [{}, someone]}, "models.1"),
+    ):
+        settings = {"name": "t", "engine": {"kind": "transformers"},
+                    "filter": {"difficulty": difficulty}}  # fmt: skip
+        (needed,) = missing_inputs(parse_recipe(settings), ["filter"])
+        assert needed.setting == f"filter.difficulty.{place}.model"
+        assert needed.remedy.startswith(f"--set {needed.setting}=FOLDER, or")
+        override = f"filter.difficulty.{place}.engine={json.dumps(served)}"
+        (needed,) = missing_inputs(
+            parse_recipe(deepcopy(settings), overrides=[override]), ["filter"]
+        )
+        assert needed.setting == f"filter.difficulty.{place}.engine.endpoints.api_key_env"
+
+
+def test_a_model_of_a_difficulty_preset_is_replaced_in_the_list_of_all() -> None:
+    settings = {"name": "t", "engine": {"kind": "transformers"},
+                "filter": {"difficulty": {"preset": "limo-v1"}}}  # fmt: skip
+    needed = missing_inputs(parse_recipe(settings), ["filter"])[1]
+    assert needed.path == "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"
+    remedy, _ = needed.remedy.split(", or with a network")
+    flag, override = shlex.split(remedy)
+    assert flag == "--set"
+    models = parse_recipe(settings, overrides=[override]).filter.difficulty.models
+    assert [model.model for model in models] == [
+        "Qwen/Qwen2.5-Math-7B-Instruct", "FOLDER", "deepseek-ai/DeepSeek-R1",
+    ]  # fmt: skip
+    assert models[0].max_thinking_tokens == 3072, "a replaced model keeps its limits"

@@ -7,6 +7,7 @@ A file that is not there yet counts as no rows, and is one of `missing_inputs`:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from slowthink.recipe import (
     TeacherTraces,
 )
 from slowthink.recipe.loading import recipe_names
-from slowthink.recipe.models import model_uses
+from slowthink.recipe.models import ModelUse, model_uses
 from slowthink.recipe.saved import sections
 from slowthink.recipe.sources import SampledSource
 
@@ -46,15 +47,18 @@ class MissingInput:
     command: str | None = None
     """The command that makes or sets it; None if only the user can provide it."""
     kind: Literal["file", "model", "environment variable"] = "file"
+    value: str = "PATH"
+    """What the setting is set to for another one."""
 
     @property
     def remedy(self) -> str:
         """What to do."""
         if self.command:
             return f"run {self.command}"
+        change = "--set " + shlex.quote(f"{self.setting}={self.value}")
         if self.kind == "model" and not is_path(self.path):
-            return f"--set {self.setting}=FOLDER, or with a network: hf download {self.path}"
-        return f"--set {self.setting}=PATH"
+            return f"{change}, or with a network: hf download {self.path}"
+        return change
 
 
 def missing_inputs(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
@@ -89,9 +93,13 @@ def missing_files(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
         ),
         *(
             MissingInput(
-                setting=setting, path=name, kind="model", command=_command_for(Path(name).parent)
+                setting=use.setting,
+                value=use.value,
+                path=name,
+                kind="model",
+                command=_command_for(Path(name).parent),
             )
-            for name, setting in _absent_models(recipe, stages).items()
+            for name, use in _absent_models(recipe, stages).items()
             if not can_download(name)
         ),
     ]
@@ -102,17 +110,23 @@ def downloads(recipe: Recipe, stages: Sequence[str]) -> list[str]:
     return [name for name in _absent_models(recipe, stages) if can_download(name)]
 
 
-def _absent_models(recipe: Recipe, stages: Sequence[str]) -> dict[str, str]:
-    """Models that these stages load and that are not on this machine: their settings, by name.
-    Stages `trace` and `train` load the recipe's, if only its tokenizer."""
+def _absent_models(recipe: Recipe, stages: Sequence[str]) -> dict[str, ModelUse]:
+    """Models that these stages load and that are not on this machine, by name. Stages `trace` and
+    `train` load the recipe's, if only its tokenizer."""
     loaded = [
-        (use.name, use.revision, use.setting)
+        use
         for use in model_uses(recipe)
         if use.stage in stages and use.is_loaded_here and use.setting
     ]
-    if {"trace", "train"} & set(stages) & set(recipe.stages()):
-        loaded.append((recipe.model, recipe.revision, "model"))
-    return {name: setting for name, revision, setting in loaded if not is_here(name, revision)}
+    loaded += [
+        ModelUse(
+            name=recipe.model, revision=recipe.revision, engine=recipe.engine, setting="model",
+            engine_setting="engine", stage=stage,
+        )
+        for stage in ("trace", "train")
+        if stage in stages and stage in recipe.stages()
+    ]  # fmt: skip
+    return {use.name: use for use in loaded if not is_here(use.name, use.revision)}
 
 
 def check_inputs(recipe: Recipe, stages: Sequence[str]) -> None:

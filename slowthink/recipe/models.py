@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+import yaml
+
 from slowthink.recipe import (
     ArmConfig,
+    AttemptModel,
     EngineConfig,
     FilterConfig,
     FunctionScorer,
@@ -72,6 +75,8 @@ class ModelUse:
     engine: EngineConfig
     setting: str = field(compare=False)
     """The setting that names it; empty for the model that stage `train` makes."""
+    value: str = field(compare=False, default="FOLDER")
+    """What the setting is set to for another model, in a folder FOLDER."""
     engine_setting: str = field(compare=False)
     """The setting of its engine."""
     stage: str = field(compare=False)
@@ -90,29 +95,59 @@ def model_uses(recipe: Recipe) -> Iterator[ModelUse]:
         engine = own_engine or recipe.engine
         if isinstance(config, StudentScore | ModelScorer):
             engine = engine.model_copy(update={"kind": "transformers"})
-        setting = "model" if is_own else ".".join(map(str, (*place, "model")))
+        setting, value = "model" if is_own else ".".join(map(str, (*place, "model"))), "FOLDER"
+        if place == _PRESET_MODELS:
+            setting, value = ".".join(place), _replacements(recipe, config)
         yield ModelUse(
             name=recipe.model if is_own else config.model, engine=engine,
             revision=recipe.revision if is_own else getattr(config, "revision", None),
-            setting="" if config.model == "tuned" else setting, stage=str(place[0]),
+            setting="" if config.model == "tuned" else setting, value=value, stage=str(place[0]),
             engine_setting=".".join(map(str, (*place, "engine"))) if own_engine else "engine",
         )  # fmt: skip
 
 
+_PRESET_MODELS = ("filter", "difficulty", "models")
+"""The setting that replaces the models of a difficulty preset; they are in no section."""
+
+
+def _replacements(recipe: Recipe, replaced: AttemptModel) -> str:
+    """The preset's models as the setting that replaces this one, since it must name them all."""
+    folder = {"model": "FOLDER", "revision": None}
+    models = [
+        (model.model_copy(update=folder) if model == replaced else model).model_dump(
+            mode="json", exclude_defaults=True
+        )
+        for model in _attempt_models(recipe)
+    ]
+    text = yaml.safe_dump(
+        models, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
+    )
+    return str(text).strip()
+
+
 def _model_sections(recipe: Recipe) -> Iterator[tuple[Place, Any]]:
     """The sections that name a model to run, with their places."""
+    domains = recipe.filter.domains if recipe.filter else None
+    unused = domains.llm if domains and "llm" not in domains.methods else None
     kinds = (
         PromptedModelConfig, ArmConfig, JudgeConfig, ModelScorer, JudgeScorer, StudentScore,
         TeacherTraces,
     )  # fmt: skip
     for place, section in sections(recipe):
-        if isinstance(section, kinds) and not getattr(section, "samples", None):
+        is_used = section is not unused and not getattr(section, "samples", None)
+        if isinstance(section, kinds) and is_used:
             yield place, section
+    for model in _attempt_models(recipe):
+        if model.samples is None:
+            given = (place for place, section in sections(recipe) if section is model)
+            yield next(given, _PRESET_MODELS), model
+
+
+def _attempt_models(recipe: Recipe) -> list[AttemptModel]:
+    """The models of all difficulty steps."""
     difficulty = recipe.filter.difficulty if recipe.filter else None
-    for step in difficulty.resolved_steps() if difficulty else ():
-        for model in step.models:
-            if model.samples is None:
-                yield ("filter", "difficulty"), model
+    steps = difficulty.resolved_steps() if difficulty else ()
+    return [model for step in steps for model in step.models]
 
 
 def code_that_runs(recipe: Recipe) -> list[str]:
