@@ -121,6 +121,10 @@ def test_an_update_that_fails_leaves_the_old_results_usable(tmp_path: Path) -> N
     bad.write_text('{"question": ""}\n')
     run(root)
     before = [files_in(root / stage) for stage in ("pool", "filter")]
+    where = rf"Undo the change \({root}/pool/manifest\.json has the old settings\)"
+    with pytest.raises(ConfigError, match=where):
+        run(root, seed=1)
+    assert run(root, **json.loads((root / "pool/manifest.json").read_text())["settings"]) == []
     with pytest.raises(DataError, match="no column `answer`"):
         run(root, update=True, pool={"sources": [{"kind": "file", "path": str(bad)}]})
     assert [files_in(root / stage) for stage in ("pool", "filter")] == before

@@ -71,6 +71,8 @@ def run_recipe(
         pending = _pending(recipe, root, selected, update=update)
         for stage in pending:
             stage_module(stage).plan(recipe)  # raises for settings with which it could not run
+        if "train" in pending:
+            stage_module("train").require_libraries(recipe)
         if not update:
             _check_finished(recipe, root, selected)
         if missing_inputs(recipe, selected):
@@ -142,9 +144,10 @@ def _check_finished(recipe: Recipe, root: Path, stages: Sequence[str]) -> None:
             changes = "\n".join(f"  {change}" for change in status.changed)
             raise ConfigError(
                 f"{root / stage}: was made with other settings:\n{changes}\n"
-                "Undo the change, add --update (reruns this stage, then those that read it; cached "
-                "completions are reused; when the new folder is complete, the old one and all that "
-                "were made from it move to superseded/), or choose another --out."
+                f"Undo the change ({root / stage / 'manifest.json'} has the old settings), add "
+                "--update (reruns this stage, then those that read it; cached completions are "
+                "reused; when the new folder is complete, the old one and all that were made from "
+                "it move to superseded/), or choose another --out."
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,12 @@ from slowthink.engines.auto import Machine
 from slowthink.engines.models import tokenizer_fingerprint
 from slowthink.environment import CudaDevice
 from slowthink.errors import ConfigError, DataError
+from slowthink.pipeline.progress import ProgressReporter
+from slowthink.pipeline.run import run_recipe
+from slowthink.pipeline.run_folder import make_context
 from slowthink.recipe import Recipe
 from slowthink.records import Grade, Problem, Split, Trace, Verdict
+from slowthink.stages import train
 from slowthink.stages.train import forecast, preflight, training_set
 from slowthink.stages.train.examples import TrainingExample, in_order, tokenize_traces
 from slowthink.stages.train.training_set import TrainingSet
@@ -213,6 +218,37 @@ def test_what_a_run_has_written_is_room_for_it(bench, monkeypatch):
         (bench.folder / name).mkdir(parents=True)
         (bench.folder / name / "optimizer.pt").write_bytes(half)
     assert "disk" not in bench.inspect()
+
+
+def test_a_model_that_moves_aside_and_checkpoints_of_other_settings_are_no_room(bench, monkeypatch):
+    """Neither is deleted when the new model is complete."""
+    monkeypatch.setattr(training_set, "free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(train, "read_training_set", lambda context: bench.data())
+    bench.settings["train"] = {"batch_size": 2, "input": "rows.jsonl"}
+    context = make_context(bench.recipe(), bench.folder, "train", notify=lambda _: None)
+    large = bytes(16 * 49152 * 8 * 3)
+    (bench.folder / "train" / "model").mkdir(parents=True)
+    (bench.folder / "train" / "model" / "model.safetensors").write_bytes(large)
+    checkpoint = context.work_folder / "checkpoint-2"
+    checkpoint.mkdir()
+    (checkpoint / "optimizer.pt").write_bytes(large)
+    assert "disk" not in bench.inspect(), "an unfinished run's own checkpoint is"
+    (context.work_folder / "settings.json").write_text('{"train": {"epochs": 9}}')
+    with pytest.raises(DataError, match="expected room for all of them"):
+        train.run(context)
+    (kept,) = bench.folder.glob("superseded/*/checkpoint-2/optimizer.pt")
+    assert kept.stat().st_size == len(large)
+
+
+def test_packages_of_training_are_looked_for_before_the_first_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    recipe = Recipe.model_validate({
+        "name": "t", "pool": {"sources": [{"kind": "sandbox"}]}, "filter": {}, "trace": {},
+        "select": {}, "train": {},
+    })  # fmt: skip
+    with pytest.raises(ConfigError, match=r"slowthink\[train\]"):
+        run_recipe(recipe, tmp_path / "run", reporter=ProgressReporter(quiet=True))
+    assert not (tmp_path / "run" / "pool").exists()
 
 
 def test_a_finished_training_needs_no_disk(bench, monkeypatch):

@@ -42,11 +42,11 @@ def run(context: StageContext) -> StageResult:
     Raises DataError before training if an example is too long and `too_long` is `refuse`, and for
     what `preflight` refuses.
     """
-    _require_libraries(context)
+    require_libraries(context.recipe)
     data = read_training_set(context)
+    set_aside_other_checkpoints(context)  # first, as they are no room for this run's
     warnings = _check(context, data)
     examples = data.examples
-    set_aside_other_checkpoints(context)
     context.notify(_start_message(data, context.config))
     if data.cut:
         write_atomic(
@@ -87,12 +87,13 @@ def planned_examples(recipe: Recipe) -> int:
     return max(0, number - withheld)
 
 
-def _require_libraries(context: StageContext) -> None:
+def require_libraries(recipe: Recipe) -> None:
     """Raise ConfigError for a package that training, or one of its settings, needs and lacks."""
+    assert recipe.train is not None
     for package in ("torch", "transformers", "trl", "accelerate", "peft"):
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, extra="train")
-    require_packages(setup_here(context.recipe, context.config))
+    require_packages(setup_here(recipe, recipe.train))
 
 
 def _check(context: StageContext, data: TrainingSet) -> list[str]:
