@@ -12,10 +12,11 @@ import pytest
 from huggingface_hub import constants
 
 from slowthink.cli.plan_text import plan_text
+from slowthink.cli.recipe_checks import check_recipe
 from slowthink.data.registry import limo_ten
 from slowthink.data.rows import estimate_rows
 from slowthink.errors import ConfigError, DataError
-from slowthink.pipeline.plan import check_inputs, downloads, missing_inputs
+from slowthink.pipeline.plan import check_inputs, downloads, missing_inputs, missing_keys
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import EngineConfig, Recipe
@@ -106,7 +107,7 @@ def test_an_earlier_stage_is_offered_as_a_command(tmp_path, monkeypatch) -> None
     needed = plan_of("parallel", tmp_path / "run")["needed"]
     assert [item["remedy"] for item in needed] == [
         "run slowthink pool quickstart", "run slowthink train quickstart",
-        "--set evaluate.parallel.scorer.model=FOLDER, or with a network: hf download runs/scorer",
+        "run slowthink scorer runs/quickstart --out runs/scorer",
     ]  # fmt: skip
     recipe = load_recipe("quickstart")
     needed = plan_run(recipe, Path("run"), stages=("train",))["needed"]
@@ -273,3 +274,38 @@ def test_a_model_of_a_difficulty_preset_is_replaced_in_the_list_of_all() -> None
         "Qwen/Qwen2.5-Math-7B-Instruct", "FOLDER", "deepseek-ai/DeepSeek-R1",
     ]  # fmt: skip
     assert models[0].max_thinking_tokens == 3072, "a replaced model keeps its limits"
+
+
+def test_a_tokenizer_alone_is_enough_for_the_stages_that_load_no_weights(
+    tmp_path, monkeypatch
+) -> None:
+    revision = "0" * 40
+    cached = tmp_path / "models--someone--base" / "snapshots" / revision
+    cached.mkdir(parents=True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    arm = {"name": "stored", "samples": str(tmp_path)}
+    recipe = Recipe.model_validate({
+        "name": "t", "model": "someone/base", "revision": revision, "trace": {}, "train": {},
+        "engine": {"kind": "transformers"},
+        "evaluate": {"input": str(tmp_path), "arms": [arm]},
+    })  # fmt: skip
+
+    def absent(stage: str) -> list[str]:
+        return [needed.path for needed in missing_inputs(recipe, [stage])]
+
+    stages = ("trace", "train", "evaluate")
+    assert [absent(stage) for stage in stages] == [["someone/base"]] * 3
+    (cached / "tokenizer_config.json").write_text("{}")
+    assert [absent(stage) for stage in stages] == [[], ["someone/base"], []]
+
+
+def test_the_keys_that_doctor_checks_are_those_that_a_run_needs() -> None:
+    """A server's key is not needed where no stage asks the server."""
+    endpoints = {"urls": ["http://h"], "api_key_env": "NO_SUCH_KEY"}
+    for kind, num_needed in (("openai", 1), ("transformers", 0)):
+        recipe = Recipe.model_validate({
+            "name": "t", "engine": {"kind": kind, "endpoints": endpoints},
+            "evaluate": {"input": "x", "arms": [{"name": "base", "model": "base", "caps": [8]}]},
+        })  # fmt: skip
+        keys = [check for check in check_recipe(recipe) if check.name == "key"]
+        assert len(keys) == len(missing_keys(recipe, recipe.stages())) == num_needed

@@ -90,10 +90,7 @@ def check_recipe(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
     from slowthink.pipeline.plan import missing_keys
 
     data = _check_datasets([*_pool_datasets(recipe), *_benchmark_datasets(recipe)])
-    data["needed"] = [
-        {"setting": key.setting, "path": key.path, "remedy": key.remedy}
-        for key in missing_keys(recipe, recipe.stages())
-    ]
+    data["needed"] = [key.to_json() for key in missing_keys(recipe, recipe.stages())]
     if root is not None and recipe.train is not None:
         from slowthink.stages.train.preflight import inspect_written
 

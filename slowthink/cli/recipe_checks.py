@@ -13,10 +13,9 @@ from pathlib import Path
 from slowthink.cli.diagnosis import Diagnosis, package_version
 from slowthink.engines.auto import Machine, this_machine
 from slowthink.environment import environment_variable, memory_gb
-from slowthink.pipeline.plan import downloads, missing_files
-from slowthink.recipe import EndpointConfig, Recipe
+from slowthink.pipeline.plan import downloads, key_settings, missing_files
+from slowthink.recipe import Recipe
 from slowthink.recipe.models import ModelUse, model_uses
-from slowthink.recipe.saved import sections
 
 EXTRAS = {
     "local": ("torch", "transformers", "gguf", "safetensors"),
@@ -209,10 +208,9 @@ def model_size(model: str) -> float | None:
 
 def _check_keys(recipe: Recipe) -> Iterator[Diagnosis]:
     """The environment variables that hold the servers' API keys."""
-    for _, section in sections(recipe):
-        if isinstance(section, EndpointConfig) and (name := section.api_key_env):
-            is_set = bool(environment_variable(name))
-            yield Diagnosis(
-                name="key", ok=is_set, seen=f"{name} is {'set' if is_set else 'not set'}",
-                remedy="" if is_set else f"export {name}=…",
-            )  # fmt: skip
+    for name in key_settings(recipe, recipe.stages()):
+        is_set = bool(environment_variable(name))
+        yield Diagnosis(
+            name="key", ok=is_set, seen=f"{name} is {'set' if is_set else 'not set'}",
+            remedy="" if is_set else f"export {name}=…",
+        )  # fmt: skip

@@ -72,9 +72,9 @@ def is_path(name: str) -> bool:
     return Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
-def is_here(name: str, revision: str | None = None) -> bool:
+def is_here(name: str, revision: str | None = None, *, tokenizer_only: bool = False) -> bool:
     """Whether the model is on this machine, as far as its config tells: in a folder, or in the
-    Hub's cache. Asks no network."""
+    Hub's cache, where its tokenizer may be alone. Asks no network."""
     if name == EMBEDDED:
         return True
     if is_path(name):
@@ -82,7 +82,8 @@ def is_here(name: str, revision: str | None = None) -> bool:
     try:
         from huggingface_hub import try_to_load_from_cache
 
-        cached = [try_to_load_from_cache(name, file, revision=revision) for file in _CONFIGS]
+        files = (*_CONFIGS, "tokenizer_config.json") if tokenizer_only else _CONFIGS
+        cached = [try_to_load_from_cache(name, file, revision=revision) for file in files]
     except (ImportError, ValueError):  # no name of the Hub
         return False
     return any(isinstance(path, str) for path in cached)

@@ -50,6 +50,10 @@ class MissingInput:
     value: str = "PATH"
     """What the setting is set to for another one."""
 
+    def to_json(self) -> dict[str, str]:
+        """What is missing and what to do, as `--dry-run` and `check` give it."""
+        return {"setting": self.setting, "path": self.path, "remedy": self.remedy}
+
     @property
     def remedy(self) -> str:
         """What to do."""
@@ -68,18 +72,24 @@ def missing_inputs(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
 
 def missing_keys(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
     """Environment variables that are to hold API keys of these stages' servers, and are not set."""
-    keys: dict[str, str] = {}
-    for use in model_uses(recipe):
-        endpoints = use.engine.endpoints
-        name = endpoints.api_key_env if endpoints and not use.is_loaded_here else None
-        if name and use.stage in stages and not environment_variable(name):
-            keys.setdefault(name, f"{use.engine_setting}.endpoints.api_key_env")
     return [
         MissingInput(
             setting=setting, path=name, kind="environment variable", command=f"export {name}=…"
         )
-        for name, setting in keys.items()
+        for name, setting in key_settings(recipe, stages).items()
+        if not environment_variable(name)
     ]
+
+
+def key_settings(recipe: Recipe, stages: Sequence[str]) -> dict[str, str]:
+    """The settings that name API keys of these stages' servers, by environment variable."""
+    keys: dict[str, str] = {}
+    for use in model_uses(recipe):
+        endpoints = use.engine.endpoints
+        name = endpoints.api_key_env if endpoints and not use.is_loaded_here else None
+        if name and use.stage in stages:
+            keys.setdefault(name, f"{use.engine_setting}.endpoints.api_key_env")
+    return keys
 
 
 def missing_files(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
@@ -97,7 +107,7 @@ def missing_files(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
                 value=use.value,
                 path=name,
                 kind="model",
-                command=_command_for(Path(name).parent),
+                command=_model_command(recipe, use),
             )
             for name, use in _absent_models(recipe, stages).items()
             if not can_download(name)
@@ -111,22 +121,26 @@ def downloads(recipe: Recipe, stages: Sequence[str]) -> list[str]:
 
 
 def _absent_models(recipe: Recipe, stages: Sequence[str]) -> dict[str, ModelUse]:
-    """Models that these stages load and that are not on this machine, by name. Stages `trace` and
-    `train` load the recipe's, if only its tokenizer."""
+    """Models that these stages load and that are not on this machine, by name. Stage `train`
+    loads the recipe's; `trace`, and `evaluate` for stored samples, only its tokenizer."""
     loaded = [
         use
         for use in model_uses(recipe)
         if use.stage in stages and use.is_loaded_here and use.setting
     ]
-    loaded += [
-        ModelUse(
+    absent = {use.name: use for use in loaded if not is_here(use.name, use.revision)}
+    stored = recipe.evaluate is not None and any(arm.samples for arm in recipe.evaluate.arms)
+    for stage in ("trace", "train", *(("evaluate",) if stored else ())):
+        own = ModelUse(
             name=recipe.model, revision=recipe.revision, engine=recipe.engine, setting="model",
             engine_setting="engine", stage=stage,
-        )
-        for stage in ("trace", "train")
-        if stage in stages and stage in recipe.stages()
-    ]  # fmt: skip
-    return {use.name: use for use in loaded if not is_here(use.name, use.revision)}
+        )  # fmt: skip
+        is_needed = stage in stages and stage in recipe.stages()
+        # With a network, the rest of a model is downloaded with its tokenizer.
+        is_enough = stage != "train" and not can_download(own.name)
+        if is_needed and not is_here(own.name, own.revision, tokenizer_only=is_enough):
+            absent[own.name] = own
+    return absent
 
 
 def check_inputs(recipe: Recipe, stages: Sequence[str]) -> None:
@@ -143,6 +157,15 @@ def _command_for(path: Path) -> str | None:
     """The command that makes the folder of a stage in a shipped recipe's run, else None."""
     stage, run = path.name, path.parent.name
     return f"slowthink {stage} {run}" if stage in INPUTS and run in recipe_names() else None
+
+
+def _model_command(recipe: Recipe, use: ModelUse) -> str | None:
+    """The command that makes a missing model, if it is a stage's or a scorer's, else None."""
+    if use.setting == "evaluate.parallel.scorer.model" and is_path(use.name):
+        source = Path((recipe.evaluate and recipe.evaluate.input) or "")
+        run = source.parent if source.name in INPUTS else "RUN"
+        return f"slowthink scorer {run} --out {Path(use.name)}"
+    return _command_for(Path(use.name).parent)
 
 
 def _named_paths(recipe: Recipe, stages: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -45,9 +45,7 @@ def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None)
         "recipe": recipe.model_dump(mode="json"),
         "auto": resolved.to_json(),
         "out": str(root),
-        "needed": [
-            {"setting": item.setting, "path": item.path, "remedy": item.remedy} for item in needed
-        ],
+        "needed": [item.to_json() for item in needed],
         "downloads": downloads(recipe, pending),
         "status": status,
         "plan": plan,
