@@ -172,7 +172,8 @@ def test_finished_stages_are_marked_and_their_speed_is_used(tmp_path, monkeypatc
     ],
 )
 def test_a_score_that_no_chain_will_have_is_refused_first(setting, message, tmp_path) -> None:
-    overrides = ["trace.scores=[{kind: limo-v2}]", setting]
+    # a number of steps, as `auto` measures this machine first
+    overrides = ["trace.scores=[{kind: limo-v2}]", "train.max_steps=1", setting]
     recipe = load_recipe("quickstart", overrides=overrides)
     with pytest.raises(ConfigError, match=message):
         plan_run(recipe, tmp_path / "run")
