@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,22 @@ def make_problem() -> Callable[..., Problem]:
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def chat() -> Iterator[tuple[Any, Any]]:
+    """A toy server with a chat API, and a session with it that retries almost at once."""
+    pytest.importorskip("aiohttp")
+    from slowthink.engines import open_session
+    from slowthink.recipe import EngineConfig
+    from slowthink.recipe.base import EndpointConfig
+    from tests.servers.completions import serve
+
+    with serve() as server:
+        endpoints = EndpointConfig(urls=(server.url,), api="chat", model="toy", max_retries=1)
+        with open_session("toy", EngineConfig(kind="openai", endpoints=endpoints)) as session:
+            session._pool.first_pause_seconds = 0.01
+            yield server, session
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,10 @@ import pytest
 
 from slowthink.cli.generate import _read_questions
 from slowthink.data.stored.read import read_stored
-from slowthink.engines import open_session
 from slowthink.engines.session import Point, generate
 from slowthink.errors import ConfigError
 from slowthink.forcing.prompts import prompt_ids
-from slowthink.recipe import ChatConfig, EngineConfig
-from slowthink.recipe.base import EndpointConfig
+from slowthink.recipe import ChatConfig
 from slowthink.records import AnswerEnd
 from slowthink.stages.trace.formats import detect_format
 from tests.engines.test_openai import LONG, make_job, open_toy
@@ -49,16 +46,6 @@ def test_chains_are_split_or_refused() -> None:
         assert chain.thinking.strip().endswith("6*9=54. Let me check: 54/9=6, good.")
         assert chain.response.strip() in (r"There are \boxed{54} pens.", r"\boxed{54}")
     assert refused == 1
-
-
-@pytest.fixture(scope="module")
-def chat() -> Iterator[tuple[Any, Any]]:
-    pytest.importorskip("aiohttp")
-    with serve() as server:
-        endpoints = EndpointConfig(urls=(server.url,), api="chat", model="toy", max_retries=1)
-        with open_session("toy", EngineConfig(kind="openai", endpoints=endpoints)) as session:
-            session._pool.first_pause_seconds = 0.01
-            yield server, session
 
 
 def test_replies_of_chat_apis_are_split_ended_and_asked_for_again(chat, make_problem) -> None:

@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from slowthink.cli.generate import _read_questions
 from slowthink.curation.overlap.evaluation_sets import EvaluationItem
 from slowthink.curation.overlap.leaks import find_leaks
 from slowthink.data.rows import UnusableValue, read_rows
 from slowthink.data.stored.read import read_stored
-from slowthink.engines import open_session
 from slowthink.engines.session import Point, generate
 from slowthink.errors import ConfigError
 from slowthink.forcing.prompts import prompt_ids
 from slowthink.grading.grader import GradeItem, Grader
-from slowthink.recipe import ChatConfig, ContaminationConfig, DuplicatesConfig, EngineConfig
-from slowthink.recipe.base import EndpointConfig
+from slowthink.recipe import ChatConfig, ContaminationConfig, DuplicatesConfig
 from slowthink.records import AnswerEnd, Problem, Verdict
 from slowthink.stages.filter.duplicates import drop_duplicates
 from slowthink.stages.filter.funnel import Funnel
@@ -190,18 +186,6 @@ def test_templates(smollm_tokenizer, make_problem) -> None:
         return right.get("refused") is False
 
     check("chat templates", is_right)
-
-
-@pytest.fixture(scope="module")
-def chat() -> Iterator[tuple[Any, Any]]:
-    pytest.importorskip("aiohttp")
-    from tests.servers.completions import serve
-
-    with serve() as server:
-        endpoints = EndpointConfig(urls=(server.url,), api="chat", model="toy", max_retries=1)
-        with open_session("toy", EngineConfig(kind="openai", endpoints=endpoints)) as session:
-            session._pool.first_pause_seconds = 0.001
-            yield server, session
 
 
 NOT_MESSAGE = {

@@ -137,8 +137,8 @@ def _absent_models(recipe: Recipe, stages: Sequence[str]) -> dict[str, ModelUse]
         )  # fmt: skip
         is_needed = stage in stages and stage in recipe.stages()
         # With a network, the rest of a model is downloaded with its tokenizer.
-        is_enough = stage != "train" and not can_download(own.name)
-        if is_needed and not is_here(own.name, own.revision, tokenizer_only=is_enough):
+        tokenizer_only = stage != "train" and not can_download(own.name)
+        if is_needed and not is_here(own.name, own.revision, tokenizer_only=tokenizer_only):
             absent[own.name] = own
     return absent
 
