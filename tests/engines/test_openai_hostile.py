@@ -309,15 +309,6 @@ def test_a_server_whose_ends_cannot_be_told_is_refused() -> None:
             open_toy(server)
 
 
-@pytest.fixture(scope="module")
-def chat():
-    with serve() as server:
-        endpoints = EndpointConfig(urls=(server.url,), api="chat", model="toy", max_retries=1)
-        with open_session("toy", EngineConfig(kind="openai", endpoints=endpoints)) as session:
-            session._pool.first_pause_seconds = 0.01
-            yield server, session
-
-
 T, R = "Six nines are 54.", "It is 54."
 CHAT: dict[str, tuple[dict[str, Any], str, str]] = {
     "fields": ({"content": R, "reasoning": T}, T, R),
