@@ -74,7 +74,7 @@ def is_path(name: str) -> bool:
 
 def is_here(name: str, revision: str | None = None, *, tokenizer_only: bool = False) -> bool:
     """Whether the model is on this machine, as far as its config tells: in a folder, or in the
-    Hub's cache, where its tokenizer may be alone. Asks no network."""
+    Hub's cache; with `tokenizer_only` its tokenizer is enough there. Asks no network."""
     if name == EMBEDDED:
         return True
     if is_path(name):

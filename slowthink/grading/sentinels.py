@@ -32,7 +32,8 @@ _KEY = (
     r"(?:(?:the|an?|any|its|final|correct|boxed|ground|reference|gold|expected|model|full) )*"
     r"(?:answers?|solutions?|proofs?|explanations?|responses?|results?|keys?|labels?|truth)"
 )
-_KEY_NOT_SOLUTION = _KEY.replace("|solutions?", "") + "|data"
+_ABSENT = _KEY.replace("|solutions?", "").replace("|responses?|results?", "") + "|data"
+"""What "no …" leaves out; "no solution", "no response" and "no result" may be answers."""
 _GIVEN = (
     r"(?:found|given|provided|available|applicable|known|specified|stated|supplied|shown"
     r"|extracted|parsed|recorded|returned|generated)"
@@ -41,13 +42,13 @@ _ENGLISH = (
     r"none|nan|null|nil|idk|blank|pending|skip(?:ped)?|missing|placeholder|omitted|unanswered|qed"
     r"|tb[ad]|to do|unknown|sample answer|left blank",
     rf"(?:(?:{_KEY}|it) )?(?:is |are |was |were )?not (?:yet |been )*{_GIVEN}",
-    rf"no (?:{_KEY_NOT_SOLUTION})(?: (?:is|was|were))?(?: {_GIVEN})?|none {_GIVEN}",
+    rf"no (?:{_ABSENT})(?: (?:is|was|were))?(?: {_GIVEN})?|none {_GIVEN}",
     rf"{_KEY} (?:is )?(?:unknown|unavailable|unspecified|missing|omitted|pending)",
     rf"(?:unknown|missing|omitted|invalid|unavailable|unspecified) {_KEY}",
     r"(?:unable|failed|failure|could not|couldn t) (?:to )?(?:extract|parse|find|locate|retrieve"
     rf"|read|load|generate|produce|match)(?: {_KEY}| boxed)?",
     r"(?:(?:parsing|parse|runtime|server|api|timeout|extraction|unknown) )?error|timed? out"
-    r"|error (?:in|while|parsing|extracting|timeout|no|could|failed).*",
+    r"|error (?:while|parsing|extracting|timeout|no|could|failed).*",
     r"to be (?:determined|added|announced|filled(?: in)?|completed|done)",
     rf"(?:{_KEY} )?(?:(?:may|will|can|could) )?var(?:y|ies)|i do(?: not|n t|nt) know",
     r"(?:left )?(?:to|for|as) (?:the|an?) (?:reader|exercise)",
@@ -60,8 +61,10 @@ _ENGLISH = (
 _CHINESE_KEY = (
     r"(?:标准|参考|最终|正确|具体)?(?:答案|解析|解答|详解|分析|证明|过程|步骤|结果|数据){1,2}"
 )
+_CHINESE_KEY_ALONE = r"(?:标准|参考)?(?:答案|解析|解答|详解|证明){1,2}"
+"""Others alone, such as 结果 or 数据, may be what is asked for."""
 _CHINESE = (
-    rf"(?:{_CHINESE_KEY}|证|解)?(?:从|已)?(?:省?略|略去|省略)|略[证解答写]|{_CHINESE_KEY}|证明题",
+    rf"(?:{_CHINESE_KEY}|证|解)?(?:从|已)?(?:省?略|略去|省略)|略[证解答写]|{_CHINESE_KEY_ALONE}|证明题",
     rf"(?:{_CHINESE_KEY})?(?:具体|[请详可])*(?:参[见考照]|[见如看])"
     rf"(?:{_CHINESE_KEY}|[上下图书]文?|原文|附件)(?:所示)?",
     rf"[暂尚]?(?:没有|无|缺少|缺失?){_CHINESE_KEY}|暂?无|缺失?|缺少",

@@ -19,6 +19,8 @@ _WORDS_FOR_THINKING = (
     "analysis", "reflection", "scratchpad", "cot", "chain_of_thought", "inner_monologue",
     "longcat_think", "antThinking", "seed:think", "mm:think",
 )  # fmt: skip
+_HEADINGS = frozenset({"analysis", "reflection", "cot", "reason"})
+"""Also words of headings and data: delimiters only where they open the text."""
 _WORDS = (r"Here(?:'s| is) my thought process:", r"Here(?:'s| is) my response:")
 """Granite's delimiters."""
 
@@ -48,9 +50,10 @@ _PAIRS: tuple[tuple[str, str], ...] = (
     *_OTHER_PAIRS,
 )
 """Opening and closing delimiters of thinking, as patterns."""
-_ANY_WORD = f"(?:{'|'.join(_WORDS_FOR_THINKING)})"
+_START = re.compile("|".join(opening for opening, _ in _PAIRS))
+_ANY_WORD = f"(?:{'|'.join(word for word in _WORDS_FOR_THINKING if word not in _HEADINGS)})"
 _SEARCHED = (*_tag_pairs(_ANY_WORD, _ANY_WORD.upper()), *_OTHER_PAIRS)
-"""The same in fewer patterns, which are found faster."""
+"""Those that may stand anywhere, in fewer patterns, which are found faster."""
 _OPENING = re.compile("|".join(opening for opening, _ in _SEARCHED))
 _OPENING_MARK = re.compile("|".join(opening for opening, _ in _SEARCHED if opening != _WORDS[0]))
 _CLOSING = re.compile("|".join(closing for _, closing in _SEARCHED))
@@ -121,7 +124,7 @@ def split_text(text: str, *, own: tuple[str, str] | None = None) -> TextParts:
     `own`: another opening and closing delimiter, as texts, which are looked for first.
     """
     header = _HEADER.match(text)
-    if header is not None and not _OPENING.match(text.lstrip()):
+    if header is not None and not _START.match(text.lstrip()):
         text = text[header.end() :]
     if own is not None and own[1].strip():
         parts = _split_pair(text, *(re.escape(delimiter.strip()) for delimiter in own))
@@ -188,7 +191,7 @@ def strip_end_marks(text: str) -> str:
 
 
 def _split_tags(text: str) -> TextParts:
-    start = _OPENING.match(text.lstrip())
+    start = _START.match(text.lstrip())
     if start is not None:
         opening, closing = next(pair for pair in _PAIRS if re.fullmatch(pair[0], start.group()))
         parts = _split_pair(text, opening, closing)

@@ -415,3 +415,25 @@ def test_batched_distributions_equal_those_of_one_row(vocabulary) -> None:
         alone_p = token_sampling.distribution(row, sampling)
         assert torch.equal(p > 0, alone_p > 0)
         assert torch.allclose(p, alone_p, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("engine_is_greedy", [True, False])
+def test_a_row_whose_outputs_the_engine_discards_begins_again(engine_is_greedy: bool) -> None:
+    """vLLM deletes outputs in place when keys and values could not be loaded."""
+    budget = Budget(max_thinking_tokens=6, answer_tokens=2)
+    args = ForcingArgs(format=TAGS, budget=budget, sampling=Sampling(), sample=0, forced=True)
+    request = ToyRequest(
+        model=3, prompt=[0, 1], args=args, seed=0, engine_is_greedy=engine_is_greedy
+    )
+    row, stepper = row_of(request), Stepper(torch.device("cpu"))
+    for step in range(40):
+        if step == 2:
+            request.outputs.clear()
+        stepper.collect_outputs()
+        batch = request.next_logits()[None]
+        stepper.on_batch_change()
+        stepper.edit_logits(batch, {0: row})
+        request.outputs.append(sample(batch[0], greedy=engine_is_greedy))
+        if request.done:
+            break
+    assert request.done and without_end(request.outputs) == expected(request)

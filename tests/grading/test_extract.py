@@ -161,7 +161,7 @@ def long_texts(thousands: int) -> dict[str, str]:
     }
 
 
-SIZES = (pytest.param(20, 0.2, id="20"), pytest.param(400, 2.0, id="400", marks=pytest.mark.slow))
+SIZES = (pytest.param(20, 0.5, id="20"), pytest.param(400, 2.0, id="400", marks=pytest.mark.slow))
 """Thousands of characters, and seconds."""
 
 

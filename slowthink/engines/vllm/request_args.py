@@ -342,8 +342,9 @@ def write_args(
         PREFIX + name: list(value) if isinstance(value, tuple) else value
         for name, value in values.items()
     } | own_args(request, chain=chain, closed=closed, log=log)
+    arguments = {name: arguments[name] for name in _NAMES if name in arguments}
     read_args(arguments)  # raises for a value that is refused
-    return {name: arguments[name] for name in _NAMES if name in arguments}
+    return arguments
 
 
 def own_args(

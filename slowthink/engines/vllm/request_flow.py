@@ -262,6 +262,7 @@ class Flow:
         self._record(tokens, end)
 
     def _record(self, tokens: Sequence[int], end: DeclaredEnd | None) -> None:
+        """`observe`, after `_advance`."""
         if self._forced:
             self.num_forced += len(tokens)
             self.num_unexpected += sum(map(ne, tokens, self._forced))

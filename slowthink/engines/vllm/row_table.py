@@ -199,6 +199,11 @@ class RowTable:
                 self._outputs[slot] = row.outputs
                 self._without_outputs.remove(slot)
         self.lengths = list(map(len, self._outputs))
+        if 0 in self.lengths:  # the engine has discarded all outputs of a row
+            emptied = [slot for slot, length in enumerate(self.lengths) if not length]
+            for slot in emptied:
+                self._outputs[slot] = _NO_OUTPUTS
+            self._without_outputs.update(emptied)
         for slot in self._without_outputs:
             self.lengths[slot] = 0
         self._last_ids = last_ids = list(map(_last_of, self._outputs))

@@ -112,8 +112,11 @@ class Stepper:
             # A row without another output is still being prefilled: its token was discarded.
             if length > self._last_lengths[slot]:
                 self._record_end(slot, row)
-            if not row.num_observed <= length < row.due and row.next_instruction():
-                table.write(slot)
+            if not row.num_observed <= length < row.due:
+                if row.next_instruction():
+                    table.write(slot)
+                else:  # its last id is known in the next step
+                    table.expect_end(slot)
         self._is_collected, self._edited, self._decisions, self._output_ids = True, None, [], None
 
     def _append_outputs(self, ids_B: Integers) -> None:

@@ -47,12 +47,26 @@ _POINT_NAME = re.compile(r"^[ABD-MO-TV-Z](?:_\d|')?\s*(?=\([^()]*,[^()]*\)$)")
 """Name of a point before its coordinates; N and U are distributions, C a binomial coefficient."""
 _DECIMAL_POINT = re.compile(r"^-?\d+(?:\.\d+)?$")
 _INTEGER_PARAMETER = re.compile(r"([a-z])\s*\\in\s*(?:\\mathbb\s*\{?\s*)?[ZN](?![a-z])")
-_INTEGER_DOMAIN = re.compile(
-    r"\\in\s*(?:\\mathbb\s*\{?\s*)?([ZN])(?![a-z])\s*\}?(?:\s*[\^_]\s*\{?\s*([+*]))?"
+_DOMAIN = re.compile(
+    r"\\in\s*(?:\\mathbb\s*\{?\s*)?([ZNQ])(?![a-z])\s*\}?(?:\s*[\^_]\s*\{?\s*([+*]))?"
 )
 _SUBJECT = re.compile(r"[\s${]*(?:\\text\s*\{)?\s*([A-Za-z ]{4,60}?)\s+(?:is|are|equals)(?![a-z])")
 """What a sentence says something of."""
-_PRODUCT_SIGN = re.compile(r"\\(?:cdot|times)(?![a-z])")
+_SAME_SUBJECT = (
+    frozenset({"maximum", "max", "maximal", "largest", "greatest", "biggest", "highest"}),
+    frozenset({"minimum", "min", "minimal", "smallest", "least", "lowest"}),
+    frozenset({"final", "correct", "required", "desired", "requested"}),
+    frozenset({"total", "overall", "whole", "entire"}),
+    frozenset({"the", "a", "an", "one", "this", "that", "each"}),
+    frozenset({"of", "for", "in"}),
+    frozenset({"answer", "solution", "result", "value"}),
+)
+"""Words that do not tell two subjects apart."""
+_WORD = re.compile(r"[A-Za-z]*[a-z][A-Za-z]*")
+_LETTERS_TOGETHER = re.compile(r"(?<![A-Za-z])[A-J]{3,}(?![A-Za-z])")
+"""Where they are not in the order of the alphabet, they are an arrangement, not several options."""
+_VECTOR = r"\\(?:vec|mathbf|overrightarrow)(?![a-z])\s*\{?\s*\w+\s*\}?"
+_PRODUCT_OF_VECTORS = re.compile(rf"{_VECTOR}\s*\\(cdot|times)\s*(?={_VECTOR})")
 _ASKS_FOR_ORDER = re.compile(
     r"respectively|in (?:that|this) order|in (?:increasing|decreasing|ascending|descending) order"
     r"|ordered (?:pair|triple|list|tuple|quadruple)|依次|分别|从小到大|从大到小|排序"
@@ -162,8 +176,10 @@ def _compare_choices(gold: str, pred: str, context: AnswerContext) -> bool | Non
     if context.correct_letter and chosen.letters:
         return chosen.letters == frozenset(re.findall(r"[A-J]", context.correct_letter))
     if correct.letters and chosen.letters:
-        orders = [re.findall("[A-J]", side) for side in (gold, pred)]
+        orders = [re.findall("[A-J]", _WORD.sub("", side)) for side in (gold, pred)]
+        together = [run for side in (gold, pred) for run in _LETTERS_TOGETHER.findall(side)]
         is_arrangement = len(orders[0]) > 2 and not context.options()
+        is_arrangement &= any(list(run) != sorted(run) for run in (orders[0], *together))
         return orders[0] == orders[1] if is_arrangement else correct.letters == chosen.letters
     if correct.letters:
         text = correct.text or context.options().get("".join(correct.letters), "")
@@ -221,7 +237,7 @@ def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerCompa
         return AnswerComparison(False, "empty")
     if bool(_POINT_NAME.match(gold)) != bool(_POINT_NAME.match(pred)):
         gold, pred = (_POINT_NAME.sub("", side) for side in (gold, pred))
-    domains = [_INTEGER_DOMAIN.findall(side) for side in (gold, pred)]
+    domains = [_DOMAIN.findall(side) for side in (gold, pred)]
     if all(len(domain) == 1 for domain in domains) and domains[0] != domains[1]:
         return AnswerComparison(False, "value")
     rules, is_read = context.rules(), True
@@ -255,13 +271,15 @@ def _state_of_others(gold: str, pred: str) -> bool:
         return False
     words, others = (match.group(1).lower().split() for match in subjects if match)
     differing = [pair for pair in zip(words, others, strict=False) if pair[0] != pair[1]]
-    return len(words) == len(others) >= 3 and len(differing) == 1
+    if not (len(words) == len(others) >= 3 and len(differing) == 1):
+        return False
+    return not any(same.issuperset(differing[0]) for same in _SAME_SUBJECT)
 
 
 def _multiply_vectors_otherwise(gold: str, pred: str) -> bool:
     """Whether one is a scalar product of vectors and the other a cross product."""
-    signs = [set(_PRODUCT_SIGN.findall(side)) for side in (gold, pred) if "\\vec" in side]
-    return len(signs) == 2 and signs[0] != signs[1]
+    signs = [set(_PRODUCT_OF_VECTORS.findall(side)) for side in (gold, pred)]
+    return all(signs) and signs[0] != signs[1]
 
 
 def _formulas(gold: Value, pred: Value, texts: tuple[str, str]) -> tuple[str, str] | None:

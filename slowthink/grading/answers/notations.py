@@ -87,6 +87,8 @@ _LEADING_WORDS = re.compile(
     r"|(?:[一-鿿]{0,4}[a-zA-Z]的)?(?!第)[一-鿿]{1,12}(?:是|为|[:：=])\s*)(?=[-\d\\(\[]|[a-zA-Z](?:\([a-z]\))?\s*[<>=\\])",
     re.IGNORECASE,
 )
+_LABEL = re.compile(r"^\\text\s*\{[^{}]*(?:\b(?:is|are)|:)\s*\}\s*(?!.*\\text\s*\{[^{}]*:)")
+"""Text before a value: "The ratio is"; not one of several, which label parts."""
 _TRAILING_WORDS = re.compile(
     r"^(-?[\d.,/]+)\s+(?:of (?:them|these|those)|in total|altogether|left|remaining)$"
 )
@@ -278,7 +280,7 @@ _REWRITES: tuple[_Rewrite, ...] = (
     ("=", re.compile(r"^(?:[A-Za-z]{2,},? ){1,6}(?=[-\d(][-\d\s+*/.()]*=)"), ""),
     (". ", re.compile(r"^.*\.\s+(?:so|thus|hence|therefore),?\s+(?=[-\d\\(])", re.I | re.S), ""),
     ("", _LEADING_WORDS, ""),
-    ("text", re.compile(r"^\\text\s*\{[^{}]*(?:\b(?:is|are)|:)\s*\}\s*(?!.*:)"), ""),
+    ("text", _LABEL, ""),
     ("", _TRAILING_WORDS, r"\1"),
     ("~", re.compile("~"), " "),
 )  # fmt: skip

@@ -89,7 +89,8 @@ def unify_qualifiers(text: str) -> str:
         rest = rest.removesuffix(")" * match.group().count("("))
         body = body.rstrip(" ,;")
         condition = _declaration(rest, keyword=match.lastgroup or "") if body else None
-        if condition and match.lastgroup == "all" and not re.search("[a-zA-Z]", body):
+        is_membership = condition and "\\in" in condition
+        if is_membership and match.lastgroup == "all" and not re.search("[a-zA-Z]", body):
             return body
         if condition is None:
             continue

@@ -241,8 +241,11 @@ def _matched_unit(match: re.Match[str]) -> Unit | None:
     if match.re is _PLAIN_UNIT:
         is_unit = _is_plain_unit(name, before=match.group(1), text=match.group())
         return unit_by_name(name + power) if is_unit else None
-    if not name or name.startswith("-") or _STATEMENT.match(name):
+    if not name or name.startswith("-"):
         return None
+    is_denied = re.search(r"\bnot\b", name) is not None
+    if _STATEMENT.match(name) and (is_denied or not match.group(1).rstrip()[-1:].isdigit()):
+        return None  # "5 is the answer" says nothing else of 5
     if name.lower() in _NOT_UNITS and not match.group(4):
         return Unit(name)
     more_units = TEXT.sub(r"\1", match.group(4) or "").replace("\\cdot", " ")

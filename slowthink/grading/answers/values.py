@@ -189,7 +189,7 @@ _SET_BUILDER = re.compile(
 )
 _NUMBER_AND_SCALE_WORD = re.compile(
     r"^(-?[\d.,]+)\s*(?:\\text\s*\{\s*)?"
-    r"((?:dozen|hundred|thousand|lakh|million|crore|billion|trillion)\b|[十百千]?[万亿]|百(?!分)|千(?!米|克|瓦))"
+    r"((?:dozen|hundred|thousand|lakh|million|crore|billion|trillion)\b|[十百千]?[万亿]|百(?!分)|千(?!米|克|瓦|焦|帕|伏|欧|牛|赫|卡))"
     r"\s*\}?",
     re.IGNORECASE,
 )

@@ -31,8 +31,8 @@ FINAL_ANSWER_HEADING = "**Final Answer**"
 """Start of the response in R1's chains that lost their delimiters."""
 NO_ANSWER = "the chain states no answer"
 _WRAPPED = re.compile(
-    r"<(?P<tag>answer|response|solution|output|final|final_answer|final_response)>(?P<inner>.*)"
-    r"</(?P=tag)>",
+    r"<(?P<tag>answer|response|solution|output|final|final_answer|final_response)>"
+    r"(?P<inner>(?:(?!</?(?P=tag)>).)*)</(?P=tag)>",
     re.DOTALL | re.IGNORECASE,
 )
 _HEADED = re.compile(
@@ -41,7 +41,12 @@ _HEADED = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 """Headings in place of delimiters."""
-_UNKNOWN_TAG = re.compile(r"\s*<([A-Za-z][\w:-]*)>")
+_UNKNOWN_TAG = re.compile(
+    r"\s*<(?!(?:p|em|strong|div|span|ul|ol|li|table|html|body|h[1-6]|code|pre|sub|sup|center|svg"
+    r"|math|answer|response|solution|output|final\w*|step|[a-z])>)([A-Za-z][\w:-]*)>",
+    re.IGNORECASE,
+)
+"""A tag that may be thinking's; not HTML's, an answer's or a letter."""
 MAX_SHORT_ANSWER = 64
 """A solution of one line and at most this many characters is itself an answer."""
 
