@@ -51,6 +51,9 @@ document.addEventListener("keydown", (event) => {
 
 for (const button of document.querySelectorAll(".fold")) button.addEventListener("click", foldAll);
 
+// Not the attribute autofocus: where somebody was faster, the browser complains that it is blocked.
+if (document.activeElement === document.body) document.querySelector(".enter [name=name]")?.focus();
+
 // --- drafts -------------------------------------------------------------------------------------
 
 function valuesOf() {

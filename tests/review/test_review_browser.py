@@ -67,6 +67,7 @@ class Person:
         self.server, self.messages, self.requests = server, [], []
         self.page = self.open_tab()
         self.page.goto(server.url)
+        self.page.wait_for_selector("[name=name]:focus")
         self.page.fill("[name=name]", name)
         self.page.keyboard.press("Enter")
         self.page.locator(".items, [role=alert]:visible").first.wait_for()
