@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +62,16 @@ def run_recipe(
     runs = []
     with locked(root) as lock_fd:
         log = RunLog(root)
-        resolved = resolve_run(recipe, root, notify=reporter.notify)
-        recipe = resolved.recipe
-        if resolved.choices:
-            reporter.notify(f"auto: {resolved.text}")
+        chosen = resolve_run(recipe, root, measure=False)
+        recipe = chosen.recipe
+        pending = _pending_after_checks(recipe, root, selected, update=update)
         for notice in code_that_runs(recipe):
             reporter.notify(f"note: {notice}")
-        pending = _pending(recipe, root, selected, update=update)
-        for stage in pending:
-            stage_module(stage).plan(recipe)  # raises for settings with which it could not run
-        if "train" in pending:
-            stage_module("train").require_libraries(recipe)
-        if not update:
-            _check_finished(recipe, root, selected)
-        if missing_inputs(recipe, selected):
-            check_inputs(recipe, pending)
+        measured = resolve_run(recipe, root, notify=reporter.notify)  # takes seconds, so last
+        recipe = measured.recipe
+        resolved = replace(measured, choices={**chosen.choices, **measured.choices})
+        if resolved.choices:
+            reporter.notify(f"auto: {resolved.text}")
         log.record_choices(resolved.to_json())
         write_recipe(recipe, root)
         with _stage_server(recipe, root, selected, pending, reporter, lock_fd=lock_fd) as server:
@@ -100,7 +95,7 @@ def regrade(
     evaluate = stage_module("evaluate")
     reporter = reporter or ProgressReporter()
     with locked(root):
-        recipe = resolve_run(recipe, root).recipe
+        recipe = resolve_run(recipe, root, measure=False).recipe
         status = stage_status(recipe, root, "evaluate", version=evaluate.STAGE_VERSION)
         allowed = ("stage_version", "inputs")
         changed = [line for line in status.changed if not line.startswith(allowed)]
@@ -120,6 +115,22 @@ def regrade(
         seconds = time.monotonic() - started
     regraded = StageRun(stage="evaluate", skipped=False, seconds=seconds, manifest=manifest)
     return [regraded, *run_recipe(recipe, root, stages=("report",), reporter=reporter)]
+
+
+def _pending_after_checks(
+    recipe: Recipe, root: Path, stages: Sequence[str], *, update: bool
+) -> list[str]:
+    """The stages that are to run. Raises ConfigError or DataError where one of them could not."""
+    pending = _pending(recipe, root, stages, update=update)
+    for stage in pending:
+        stage_module(stage).plan(recipe)  # raises for settings with which it could not run
+    if "train" in pending:
+        stage_module("train").require_libraries(recipe)
+    if not update:
+        _check_finished(recipe, root, stages)
+    if missing_inputs(recipe, stages):
+        check_inputs(recipe, pending)
+    return pending
 
 
 def _pending(recipe: Recipe, root: Path, stages: Sequence[str], *, update: bool) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from slowthink.errors import SlowthinkError
 from slowthink.pipeline.resolve import resolve, resolve_run
+from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import TrainConfig
 from slowthink.recipe.loading import load_recipe, parse_recipe
 from slowthink.stages.train.schedule import num_steps
@@ -45,6 +47,18 @@ def test_a_plan_measures_nothing(tmp_path) -> None:
     assert plan.recipe.train.max_steps == "auto"
     assert "train.max_steps" not in plan.choices
     assert num_steps(40, plan.recipe.train) == 10
+
+
+def test_settings_that_cannot_run_are_refused_before_anything_is_measured(tmp_path, capsys) -> None:
+    recipe = parse_recipe(
+        {
+            "name": "x", "model": "smollm2-135m", "train": TRAIN,
+            "pool": {"sources": [{"kind": "file", "path": str(tmp_path / "absent.jsonl")}]},
+        }
+    )  # fmt: skip
+    with pytest.raises(SlowthinkError, match=r"absent\.jsonl"):
+        run_recipe(recipe, tmp_path / "run")
+    assert "measuring" not in capsys.readouterr().err
 
 
 def test_a_saved_number_of_steps_is_kept_and_nothing_is_measured() -> None:
