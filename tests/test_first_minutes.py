@@ -101,3 +101,44 @@ def load_recipe_of(data: dict):
     from slowthink.recipe.loading import parse_recipe
 
     return parse_recipe(data)
+
+
+def test_an_unknown_key_names_those_that_are_known() -> None:
+    (line,) = faults("evaluate.caps=[0, 64]")
+    assert line.startswith("evaluate.caps: unknown key; expected one of arms, benchmarks, ")
+
+
+def test_a_run_that_does_not_exist_is_one_short_message(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("evaluate", "runs/none", "--regrade") == 2
+    error = capsys.readouterr().err
+    assert "`runs/none`: no such file or run folder" in error and "slowthink recipes" in error
+    assert len(error) < 300
+
+
+def test_a_file_of_chats_is_not_asked_for_a_column_of_questions(capsys, tmp_path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text('{"conversations": [{"from": "human", "value": "1 + 1?"}]}\n')
+    assert call("init", "own-data", "--data", str(path)) == 1
+    assert "slowthink run own-chains" in capsys.readouterr().err
+
+
+def test_a_recipe_for_ones_own_chains_trains_on_all_that_it_selects() -> None:
+    train = load_recipe("own-chains").train
+    assert train is not None and train.step_limit is None
+
+
+def test_a_model_in_python_hides_what_libraries_log_on_import(monkeypatch) -> None:
+    import logging
+
+    import slowthink
+    from slowthink import engines
+
+    def refuse(*_, **__):
+        raise ConfigError("no model is loaded here")
+
+    monkeypatch.setattr(engines, "open_session", refuse)
+    monkeypatch.setattr(logging.getLogger("torchao"), "level", logging.NOTSET)
+    with pytest.raises(ConfigError):
+        slowthink.load_model("smollm2-135m")
+    assert logging.getLogger("torchao").level == logging.ERROR

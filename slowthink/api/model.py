@@ -286,10 +286,12 @@ def open_model(
     """
     from slowthink.engines import open_session
     from slowthink.engines.auto import Workload
+    from slowthink.environment import hide_import_warnings
     from slowthink.pipeline.resolve import resolve
     from slowthink.recipe.models import code_that_runs
     from slowthink.sampling.ledger import Ledger
 
+    hide_import_warnings()
     resolved = resolve(settings, workload=lambda _: Workload(num_tokens))
     if resolved.choices:
         notify(f"auto: {resolved.text}")

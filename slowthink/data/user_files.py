@@ -68,7 +68,7 @@ class UserFile:
             raise DataError(
                 f"{self.name}: no column for the {role}; the columns are {self._columns_text()}. "
                 f"Expected `{USUAL_NAMES[role][0]}` or a usual name of it. "
-                f"Name the right one: --{role}-field COLUMN"
+                f"Name the right one: --{role}-field COLUMN{self._chat_hint()}"
             )
         return name
 
@@ -92,6 +92,10 @@ class UserFile:
             except UnusableValue as error:
                 self.mark_bad(row, str(error))
         return usable
+
+    def _chat_hint(self) -> str:
+        is_chat = not {"conversations", "messages", "conversation"}.isdisjoint(self.columns)
+        return ". To train on chats: slowthink run own-chains" if is_chat else ""
 
     def _columns_text(self) -> str:
         return as_evidence(", ".join(self.columns))

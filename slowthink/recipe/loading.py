@@ -189,8 +189,8 @@ def _read_source(source: str) -> tuple[str, str]:
         return source, shipped.read_text("utf-8")
     hint = did_you_mean(source[:100], recipe_names())
     raise ConfigError(
-        f"recipe `{source[:200]}`: no such file, and no shipped recipe of that name{hint}. "
-        f"Shipped: {', '.join(recipe_names())}."
+        f"recipe `{source[:200]}`: no such file or run folder, and no shipped recipe of that "
+        f"name{hint}; expected one of these. List the shipped ones: slowthink recipes"
     )
 
 
@@ -295,7 +295,8 @@ def _fault(setting: str, items: Sequence[Any], cls: type[Settings]) -> str:
     item = items[0]
     if item["type"] == "extra_forbidden":
         known = _known_keys(item["loc"], cls)
-        return f"{setting}: unknown key{did_you_mean(str(item['loc'][-1]), known)}"
+        hint = did_you_mean(str(item["loc"][-1]), known) or f"; expected one of {', '.join(known)}"
+        return f"{setting}: unknown key{hint}"
     if item["type"] == "missing":
         return f"{setting}: missing; this setting is required"
     messages = dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in items)
