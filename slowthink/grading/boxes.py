@@ -53,12 +53,13 @@ _NEXT_PART = re.compile(
 _NEXT_VALUE = re.compile(
     r"[\s$,;]*(?:and|while|et|und|y|和|而)\s+(?:[^\W\d_]+\s+){0,5}?(?:is|are|est|ist|es|=|是"
     r"|为)[\s$:]*"
-    r"|[\s$]*[,;]\s*(?:[^\W\d_]+\s+){0,2}[^\W\d_]+\s*[:=]\s*\$?",
+    r"|[\s$.*\])\\]*[,;\n]\s*(?:[-*]\s+)?\**(?:[^\W\d_]+\s+){0,2}[^\W\d_]+\**\s*[:=][\s$*\[(\\]*"
+    r"|[\s$]*[^\W\d_]+\s+(?:and|et|und|y|e)\s+\$?",
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(
     r"\b(?:so|thus|hence|therefore|then|final(?:ly)?|answer|total|now|no|not|wait|rather"
-    r"|actually)\b",
+    r"|actually|check|verif\w+|step)\b",
     re.IGNORECASE,
 )
 

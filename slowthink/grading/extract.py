@@ -18,6 +18,7 @@ import re
 from typing import NamedTuple
 
 from slowthink.grading.answers.choice import letter_in_sentence, parse_choice
+from slowthink.grading.bounds import is_supposed, says_unknown, without_rejected
 from slowthink.grading.boxes import (
     Box,
     is_placeholder,
@@ -33,7 +34,7 @@ from slowthink.grading.sentences import (
     find_last_number,
     strip_markup,
 )
-from slowthink.grading.statements import value_in_statement, values_of_clauses
+from slowthink.grading.statements import has_value, value_in_statement, values_of_clauses
 from slowthink.grading.thinking import response_of
 
 MAX_TEXT_LENGTH = 200_000
@@ -45,14 +46,17 @@ MAX_RETRACTIONS = 8
 
 _ANSWER_WORD = (
     r"(?:antwort|respuesta|r[ée]ponse|risposta|resposta|ответ|javob|jawaban|odpowiedź|cevap|svar"
-    r"|đáp (?:số|án)|الجواب|उत्तर|答え|正解|解答|정답|답)"
+    r"|đáp (?:số|án)|câu trả lời|الجواب|الإجابة|उत्तर|答え|正解|解答|정답|답|antwoord|odpověď|vastaus)"
 )
+_NEGATION = "(?:nicht|pas|no|non|não|не|không|ikke|inte|nie|bukan|değil)"
 _ANSWER_MARKER = re.compile(
     r"(?:(?:final\s+)?\banswer\b(?:\s(?:to|for|of)\s[^.\n:=?]{1,60}?)?\W{0,3}?\s*(?:is\b|:|=)"
     r"|\bfinal result\b\W{0,3}?\s*(?:is\b|:|=)|\bans\s?[.:=]"
-    r"|(?:最终|正确)?答案(?:应该|应)?\s*(?:是|为|[:：=】])|答[:：】]"
+    r"|(?:最终|正确)?答案[*\s]{0,3}(?:应该|应)?\s*(?:是|为|[:：=】])|答[:：】]"
     r"|(?<![不可能要])选(?:择)?\s*[:：]?(?=[\s(（*]*[A-J](?:[\s、,，和与()（）]*[A-J])*[\s)）*]*(?:[.。．]|$))"
-    rf"|(?<!\w){_ANSWER_WORD}\W{{0,3}}?\s*(?:[:：=]|は|은|는|(?:ist|lautet|es|est|è|é|là|adalah|هو)\b)"
+    rf"|(?<!\w){_ANSWER_WORD}(?:\s(?!{_NEGATION}\b)[^\W\d_]{{2,12}}){{0,3}}?\W{{0,3}}?\s*"
+    r"(?:[:：=]|は|은|는|(?:is|ist|lautet|es|est|è|é|là|adalah|هو|هي|är|er|to|je|on)\b)"
+    r"|(?<!\w)(?:उत्तर|cevap)\s+(?=[-−$(]*\d|[A-J]\b)"
     r"|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^[\t ]*####)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -65,14 +69,6 @@ _OPTION_MARKER = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """What names an option, in a problem that has options."""
-_REJECTED_VALUE = re.compile(r"(?:not|不是|并非)\s*(?=[-−$\\({]*\d)(?:.*?(?:\bbut\b|而是)\s*(.*))?")
-"""The answer is not this value; perhaps it is another: "not 5 but 6"."""
-_NOT_ANOTHER = re.compile(
-    r"(?:[,，]\s*|(?<=[\d)}$%])\s+)(?:(?:and|but)\s+)?"
-    r"(?:(?:not|rather than|instead of)\s+|而?不是\s*|而非\s*|并非\s*)(?=[-−$\\({]*\d).*",
-    re.DOTALL,
-)
-"""What rejects another value after an answer: "5, not 6"."""
 _SAYS_NO = ("不对",)
 """Answers that withdraw nothing, though elsewhere the same words do."""
 _SEVERAL_VALUES = re.compile(r"答[:：】]$")
@@ -111,6 +107,9 @@ _COUNTED = re.compile(
 )
 """A number and what is counted, in Cyrillic, Arabic, Indian scripts, Kana or Hangul."""
 _SENTENCE_END = re.compile(r"(?<=[^\s.][.!])\s+(?=[A-Z(\\$*])|(?<=[。！])(?=[^\s\d])")
+
+
+_JSON_VALUE = re.compile(r'(?:"((?:[^"\\]|\\.)+)"|([-−]?[\d.]+))\s*[,}].*', re.DOTALL)
 
 
 class _Found(NamedTuple):
@@ -247,17 +246,19 @@ def _marked_answer(text: str, *, choices: tuple[str, ...], whole_line: bool) -> 
         markers = sorted([*markers, *_SHORT_MARKER.finditer(text)], key=re.Match.start)
     for match in reversed(markers[-MAX_MARKERS:]):
         line = _line_after(text, match.end())
-        if not line or is_placeholder(line):
+        if not line or is_placeholder(line) or is_supposed(text[: match.start()]):
             continue
+        if '"' in match.group() and (value := _JSON_VALUE.fullmatch(line)):
+            line = value.group(1) or value.group(2)
         if whole_line:
             return _Found(line, match.end())
-        if rejected := _REJECTED_VALUE.match(line):
-            line = rejected.group(1) or ""
-            if not line:
-                continue
-        line = strip_markup(_NOT_ANOTHER.sub("", line, count=1))
+        if unknown := says_unknown(line):
+            return _Found(unknown, match.end())
+        stated = strip_markup(without_rejected(line))
+        if stated != line and not has_value(stated):
+            continue
         is_list = _SEVERAL_VALUES.search(match.group()) is not None
-        if answer := _answer_in_line(line, is_list=is_list):
+        if answer := _answer_in_line(stated, is_list=is_list):
             return _Found(answer, match.end())
     return None
 

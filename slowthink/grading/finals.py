@@ -48,9 +48,10 @@ _CANNOT = (
     "(?:cannot|can['’]?t|could not|can not) (?:be (?:sure|right|determined|solved|answered)"
     "|determine|solve|help|tell|decide|answer|find|compute|calculate|say|give|provide|see)"
 )
+_I_DID_NOT = "i (?:can|could|did|do|was|am|have)(?:n['’]t| ?not)"
 _OPEN = re.compile(
     any_of(
-        f"{_CANNOT}, unable, sorry, afraid, not enough, insufficient, don['’]t know, not sure, "
+        f"{_CANNOT}, {_I_DID_NOT}, unable, sorry, afraid, not enough, insufficient, don['’]t know, not sure, "
         "unsure, not certain, unclear, no idea, guess\\w*, error \\d+, an error, a mistake, "
         "(?:that|this|it|which) (?:is|was|seems) (?:wrong|incorrect|not right), maybe, perhaps, "
         "possibly, might, may be, (?:it|this|that|answer) could be, so far, please provide, "
@@ -63,7 +64,7 @@ _OPEN = re.compile(
 _UNFINISHED = re.compile(
     any_of(
         "first(?:ly)?, next, let(?:['’]s)?, suppose, assume, consider, recall, now (?:we|let|i), "
-        "we (?:need|have|want|must) to, to (?:find|solve|begin|start|get|do), "
+        "we (?:need|have|want|must) to, we (?:are|were) (?:given|told), to (?:find|solve|begin|start|get|do), "
         "(?:i|we)(?:['’]ll| will), error, warning, 首先, 其次, 接下来, 下一步, 设, 假设, 令"
     ),
     re.IGNORECASE,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from slowthink.grading.bounds import is_bounded
+
 MAX_SENTENCE_LENGTH = 6_000
 """Only this many characters at the end of a line or sentence are searched. Every pattern here takes
 linear time on a long text, or is applied to a text of this length only."""
@@ -36,12 +38,6 @@ _WINDOW_OVERLAP = 200
 """Overlap of two search windows, in characters. No number is longer."""
 _CLOSING_REMARK = re.compile(r"I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
 _YES_OR_NO = re.compile(r"(yes|no|true|false)\b\s*[,.;:–—-]", re.IGNORECASE)
-_BOUND_WORD = re.compile(
-    r"\b(?:more|less|greater|fewer|larger|smaller|over|under|above|below|least|most|not|before"
-    r"|after)\b",
-    re.IGNORECASE,
-)
-"""A word that makes a number a bound: "more than 5" is not 5."""
 _LEADS_TOFORMULA = re.compile(
     r"\b(?:is|are|answer|solution|find|therefore|thus|hence|so|get|gives|that|donc|est|respuesta)\b"
     r"|:\s*$|[是为得]",
@@ -104,7 +100,7 @@ def _words(text: str) -> list[str]:
 def _has_words_before_number(text: str) -> bool:
     """Whether words precede the first number: "Die Antwort ist 42", "정답은 42입니다"."""
     before, *after = re.split(r"\d", text, maxsplit=1)
-    if not after or re.search(r"[\\{}=<>|]", text) or _BOUND_WORD.search(before):
+    if not after or re.search(r"[\\{}=<>|]", text) or is_bounded(text, len(before)):
         return False
     return len(_words(before)) >= 2 or _NON_LATIN_SCRIPT.search(before) is not None
 
@@ -146,7 +142,8 @@ def answer_in_sentence(line: str) -> str:
         return str(formulas[-1]).strip()
     bold = [text for text in re.findall(r"\*\*([^*]+)\*\*", line) if re.search(r"\d", text)]
     number = find_last_number(bold[-1] if bold else line)
-    return number if number is not None else line
+    is_stated = number is not None and not is_bounded(line, line.rfind(number))
+    return number if number is not None and is_stated else line
 
 
 def value_of_equation(text: str) -> str | None:

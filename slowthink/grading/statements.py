@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from slowthink.grading.answers.units import unit_by_name
 from slowthink.grading.answers.words import number_from_words
+from slowthink.grading.bounds import is_bounded, without_rejected
 from slowthink.grading.sentences import FORMULA, NUMBER, TWO_WORDS, any_of, value_of_equation
 
 _MONTH = (
@@ -29,9 +30,11 @@ _ODDS = re.compile(
 )
 _RATIO = re.compile(r"(?<![\d.])\d+(?:\.\d+)?(?:\s?:\s?\d+(?:\.\d+)?)+(?![\d.]\d)")
 _TUPLE = re.compile(r"[(\[]\s*[-−]?[\d./]+(?:\s*,\s*[-−]?[\d./]+)+\s*[)\]]")
+_ROUNDED = re.compile(r"(?<![\w.,/=])[-−]?\d[\d.,]*(?:/\d+)?\s*≈\s*[-−]?\d[\d.,]*(?<=\d)(?![%/])")
+"""A number and its decimals, "5/36 ≈ 0.139": one value."""
 _UNIT = re.compile(
-    r"(?:\s?(?:[a-zA-Z]{1,12}|°[CF]?|℃|[€£¥])(?:[²³]|\^?\{?[23]\}?(?!\d))?"
-    r"(?:\s?/\s?[a-zA-Z]{1,8}|\s+per\s+[a-zA-Z]{1,12})?|[一-鿿]{1,3})(?![a-zA-Z])"
+    r"(?:\s?(?:[a-zA-Zа-я]{1,12}|°[CF]?|℃|[€£¥])(?:[²³]|\^?\{?[23]\}?(?!\d))?"
+    r"(?:\s?/\s?[a-zA-Z]{1,8}|\s+per\s+[a-zA-Z]{1,12})?|[一-鿿]{1,3})(?![a-zA-Zа-я])"
 )
 _LABEL_BEFORE = re.compile(
     r"\b(?:step|case|part|section|question|problem|figure|table|chapter|page|exercise|equation"
@@ -61,22 +64,16 @@ _PREPOSITION = re.compile(
     r"|^\W*(?:so |thus |hence |therefore,? )?(?:the|these|those|all)\s+$",
     re.IGNORECASE,
 )
-_BOUND_BEFORE = re.compile(
-    r"(?:\b(?:more|less|greater|fewer|larger|smaller|higher|lower) than|\bat (?:least|most)"
-    r"|(?:\b(?:not|cannot|never|nicht)|n['’]t)(?: (?:be|equal|have|get|exactly))?|\bkein\w*"
-    r"|\bexceeds?|\bbetween|\bneither|\bnor|超过|至少|至多|不是|并非|不等于|大于|小于|[<>≤≥])\s*[$€£¥]?$",
-    re.IGNORECASE,
-)
-"""What makes a number a bound or rejects it: "more than 5", "cannot be 5"."""
 _COMPARES = re.compile(
     r"\s*(?:[^\W\d_]+\s+)?(?:times (?:as|the)|(?:more|less|fewer|older|younger|taller|times \w+)"
     r" than)\b",
     re.IGNORECASE,
 )
-_REJECTED_AFTER = re.compile(
-    r"\s*(?:(?:is|are|was|were|would be) (?:too|not|wrong|impossible|ruled out)\b|不)",
-    re.IGNORECASE,
+_DENIES = re.compile(
+    r"\b(?:no|not|never|none|nothing|cannot|kein\w*|nicht|aucune?|pas|ningun[oa]?|ningún|nenhum)\b|n['’]t\b"
+    r"|(?<!\w)(?:не|нет)(?!\w)|没有|不存在|无法|ない|없"
 )
+"""Of what a clause denies no number is stated: "with 12 chairs there is no way"."""
 _CLAUSE_END = re.compile(
     r"[;；—]|(?<![\d$)}%\]]),(?=\s)|,(?=\s+(?!(?:and|or)\s+[\d$\\])[^\d\s$\\*(−-])|，(?!\d)|、(?=[^\d一二三四五六七八九十两])"
     r"|\s(?=(?:because|since|but|then|so that|as required)\b)|(?<=\S)(?=因此|所以|因为)"
@@ -157,6 +154,7 @@ def has_value(text: str) -> bool:
 
 def value_in_statement(sentence: str) -> str | None:
     """Return the value that a sentence states as its result; None if none can be told."""
+    sentence = without_rejected(sentence)
     word = _BOLD_WORD_AT_END.search(sentence)
     if word and not has_value(word.group(1)):
         return word.group(1).strip()
@@ -277,8 +275,7 @@ def _equations(text: str) -> list[_Equation]:
 
 def _result_of_clause(clause: str, values: list[_Value]) -> str | None:
     """The value after the last verb, else the one that is no circumstance, with its list."""
-    usable = [value for value in values if not _BOUND_BEFORE.search(clause[: value.start])]
-    usable = [value for value in usable if not _REJECTED_AFTER.match(clause, value.end)]
+    usable = [value for value in values if not is_bounded(clause, value.start)]
     usable = [v for v in usable if v is values[-1] or not _COMPARES.match(clause, v.end)]
     verbs = [match.end() for match in _COPULA.finditer(clause) if match.end() <= values[-1].start]
     last_verb = verbs[-1] if verbs else 0
@@ -286,7 +283,8 @@ def _result_of_clause(clause: str, values: list[_Value]) -> str | None:
     after_verb = [value for value in free if value.start >= last_verb] if verbs else []
     later = [word for word in _numbers_in_words(clause) if word.start >= values[-1].end]
     in_words = [word for word in later if _COPULA_BEFORE.search(clause[: word.start])]
-    ranked = [*in_words[:1], *after_verb[:1], *free[-1:], *usable[-1:]]
+    others = [] if _DENIES.search(clause) else [*free[-1:], *usable[-1:]]
+    ranked = [*in_words[:1], *after_verb[:1], *others]
     return _with_list(clause, values, ranked[0]) if ranked else None
 
 
@@ -313,7 +311,7 @@ def _is_list(between: str) -> bool:
 def _values(text: str) -> list[_Value]:
     """The formulas, dates and numbers of a text, in order. Numbers keep a unit that is known."""
     values: list[_Value] = []
-    for pattern in (FORMULA, _CHINESE_LATEX, _DATE, _ODDS, _TUPLE, _RATIO, NUMBER):
+    for pattern in (FORMULA, _CHINESE_LATEX, _DATE, _ODDS, _TUPLE, _RATIO, _ROUNDED, NUMBER):
         for match in pattern.finditer(text):
             value = _value_of(match)
             if value is not None and match.group().strip():

@@ -21,8 +21,11 @@ _WORDS_FOR_THINKING = (
 )  # fmt: skip
 _HEADINGS = frozenset({"analysis", "reflection", "cot", "reason"})
 """Also words of headings and data: delimiters only where they open the text."""
-_WORDS = (r"Here(?:'s| is) my thought process:", r"Here(?:'s| is) my response:")
-"""Granite's delimiters."""
+_WORDS = (
+    r"Here(?:'s| is| are) my (?:thought process|reasoning steps):",
+    r"(?:Here(?:'s| is) my response:|\[BEGIN FINAL RESPONSE\])",
+)
+"""The delimiters of Granite and Apriel."""
 
 
 def _tag_pairs(word: str, capitals: str) -> tuple[tuple[str, str], ...]:
@@ -90,7 +93,7 @@ _END_MARK = re.compile(
 _MAX_MARK_CHARS = 40
 _WRAPPERS = re.compile(
     r"<\|(?:begin|end)_of_(?:solution|box|response|answer)\|>|<\|START_RESPONSE\|>"
-    r"|<\|END_RESPONSE\|>"
+    r"|<\|END_RESPONSE\|>|\[END FINAL RESPONSE\]"
 )
 """Marks around a response or its answer, which are removed."""
 _MARK = re.compile(r"<\|(?:channel|message|start|im_start|start_header_id)\|>")

@@ -106,7 +106,7 @@ PIECES = {
     "formula-in-sentence": ("Therefore $x > 5$ is the solution.", "x > 5"),
     "label": ("Answer $9$", "9"),
     "is": ("The largest $n$ is 34", "34"),
-    "price-is-no-formula": ("it costs $5 or a bit more than 6$", "6"),
+    "price-is-no-formula": ("it costs $5 or a bit more, so 6$", "6"),
 }
 
 

@@ -24,7 +24,7 @@ from slowthink.curation.overlap.tokens import strict_tokens
 
 _HARMLESS = (
     "an the of and is are was were be been being it its this that these those there then so such "
-    "which have has had do does did we you your our us s please kindly now "
+    "which have has had do does did we you your our us please kindly now "
     "let suppose assume given consider denote find determine compute calculate evaluate obtain "
     "solve what express answer following exact value values form question problem "
     "le la les un une el los las una "
@@ -65,12 +65,13 @@ Words = list[str]
 
 
 def content_words(text: str) -> Words:
-    """The words of the strict form that are not in HARMLESS, and `a` where it is a variable."""
+    """The words of the strict form that are not in HARMLESS; `a` and `s` where they are variables,
+    not an article and a genitive."""
     words = strict_tokens(text)
     return [
         word
         for word, following in zip(words, [*words, ""][1:], strict=True)
-        if word not in HARMLESS and not (word == "a" and len(following) > 2)
+        if word not in HARMLESS and not (word in ("a", "s") and len(following) > 2)
     ]
 
 

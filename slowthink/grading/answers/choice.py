@@ -16,7 +16,7 @@ MAX_CHOICE_LENGTH = 2_000
 
 _FONT_COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|bf)(?![a-zA-Z])\s*")
 _SPACES = re.compile(r"\\(?:[ ,;:!]|q?quad(?![a-zA-Z]))|~")
-_BRACED_LETTER = re.compile(r"\{\s*(\(?[A-Ja-j]\)?)\s*\}")
+_BRACED_LETTER = re.compile(r"\{\s*(\(?[A-Ja-j]\)?|[,、&和与]|and)\s*\}")
 _FULL_WIDTH = {ord("Ａ") + i: letter for i, letter in enumerate(LETTERS)} | {
     ord("（"): "(",
     ord("）"): ")",
@@ -103,8 +103,14 @@ _AFFIRMED_AFTER = re.compile(
     r"|(?:项|选项)?(?:是?正确|符合|成立)|が正(?:しい|解)|[✓✔✅√])",
     re.IGNORECASE,
 )
+_ALTERNATIVE = re.compile(
+    rf"(?:\b(?:maybe|perhaps|possibly|alternatively|could also be|vielleicht|peut-être|quizás)"
+    rf"|也可能是?|或许是?)\s*(?:(?:option|choice|also)\s+)?\(?{_LETTER}",
+    re.IGNORECASE,
+)
+"""A second guess: "A, maybe B"."""
 _ONLY_LETTER = re.compile(r"[\s*_({\[$]*([A-J])[\s*_)}\]$.。]*")
-_LOWER_LETTER = re.compile(r"(?<!\w)\(([a-j])\)|(?:\bis|[:：])[\s*]+([a-j])(?=\)?[\s.*]*$)")
+_LOWER_LETTER = re.compile(r"(?<!\w)\(([a-j])\)|^([a-j])[).](?=\s)|(?:\bis|[:：])[\s*]+([a-j])(?=\)?[\s.*]*$)")
 _ARTICLE = re.compile(
     r"\s+(?!(?:or|and|because|since|as|is|was|by|fits?|works|holds|follows|seems|the|it|we)\b)[a-z]{2,}"
 )
@@ -190,9 +196,11 @@ def letter_in_sentence(
     stands alone counts.
     """
     bare = _FONT_COMMAND.sub("", line).translate(_FULL_WIDTH)
+    if _ALTERNATIVE.search(bare):
+        return None
     if alone := _ONLY_LETTER.fullmatch(bare):
         return alone.group(1) if alone.group(1) in LETTERS[:num_options] else None
-    if is_marked and (letters := _several_letters(bare, num_options)):
+    if (letters := _several_letters(bare, num_options)) and (is_marked or bare.endswith(letters[-1])):
         return letters
     groups = [
         match
@@ -253,7 +261,7 @@ def _is_rejected(text: str, match: re.Match[str]) -> bool:
 
 def _lower_letter(text: str, *, num_options: int) -> str | None:
     """Return the letter of "(c)", or of "is c" at the end of a sentence, as a capital."""
-    letters = [(match.group(1) or match.group(2)).upper() for match in _LOWER_LETTER.finditer(text)]
+    letters = [match.group(match.lastindex or 0).upper() for match in _LOWER_LETTER.finditer(text)]
     is_one = len(set(letters)) == 1 and letters[0] in LETTERS[:num_options]
     return letters[0] if is_one else None
 

@@ -18,6 +18,7 @@ from slowthink.grading.answers.labels import has_named_parts
 from slowthink.grading.answers.latex import MAX_LENGTH, TEXT
 from slowthink.grading.answers.nodes import LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import normalise, without_spaces
+from slowthink.grading.answers.qualifiers import unify_qualifiers
 from slowthink.grading.answers.relations import is_label
 from slowthink.grading.answers.terms import ComparisonRules
 from slowthink.grading.answers.values import (
@@ -36,8 +37,8 @@ MAX_NESTING = 60
 _INTEGER = re.compile(r"^\s*-?\d{1,200}\s*$")
 _NUMBER = re.compile(r"^\s*-?\d[\d.,]*\s*$")
 _ARITHMETIC = re.compile(r"\d\)?\s*(?:[-+*×÷−]|\\times|\\cdot|\\div)\s*\(?\d")
-_DECIMAL_COMMA = re.compile(r"^-?(?:0,\d+|\d+,(?:\d\d|\d{4,}))$")
-_CONTINENTAL_DECIMAL = re.compile(r"^-?(?:\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})$")
+_DECIMAL_COMMA = re.compile(r"^(?:R\\\$\s*|€\s*)?-?(?:0,\d+|\d+,(?:\d\d|\d{4,}))$")
+_CONTINENTAL_DECIMAL = re.compile(r"^(?:R\\\$\s*|€\s*)?-?(?:\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})$")
 _COMMA_BEFORE_UNIT = re.compile(
     r"^(-?\d+),(\d+)(?=\s*(?:\\text|\\?%|€|[a-zA-ZÀ-ÿ])(?!(?:nd|nd|r|t)\b)|\s*[一-鿿])"
 )
@@ -52,6 +53,9 @@ _DOMAIN = re.compile(
 )
 _SUBJECT = re.compile(r"[\s${]*(?:\\text\s*\{)?\s*([A-Za-z ]{4,60}?)\s+(?:is|are|equals)(?![a-z])")
 """What a sentence says something of."""
+_CHINESE_SUBJECT = re.compile(
+    r"[\s${]*(?:\\text\s*\{)?\s*(?!.{0,4}(?:答案|结果|解))([一-鿿]{2,12})\s*[为是]\s*\}?\s*[-\d$\\(]"
+)
 _SAME_SUBJECT = (
     frozenset({"maximum", "max", "maximal", "largest", "greatest", "biggest", "highest"}),
     frozenset({"minimum", "min", "minimal", "smallest", "least", "lowest"}),
@@ -237,7 +241,7 @@ def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerCompa
         return AnswerComparison(False, "empty")
     if bool(_POINT_NAME.match(gold)) != bool(_POINT_NAME.match(pred)):
         gold, pred = (_POINT_NAME.sub("", side) for side in (gold, pred))
-    domains = [_DOMAIN.findall(side) for side in (gold, pred)]
+    domains = [_DOMAIN.findall(unify_qualifiers(side)) for side in (gold, pred)]
     if all(len(domain) == 1 for domain in domains) and domains[0] != domains[1]:
         return AnswerComparison(False, "value")
     rules, is_read = context.rules(), True
@@ -266,6 +270,9 @@ def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerCompa
 def _state_of_others(gold: str, pred: str) -> bool:
     """Whether two sentences say something of what one word tells apart: "the tens digit is 4" and
     "the units digit is 4"."""
+    named = [match.group(1) if (match := _CHINESE_SUBJECT.match(side)) else "" for side in (gold, pred)]
+    if all(named):
+        return not (named[0] in named[1] or named[1] in named[0])
     subjects = [_SUBJECT.match(side) for side in (gold, pred)]
     if not all(subjects):
         return False

@@ -85,6 +85,9 @@ _CHINESE_MINUS = re.compile(
     r"(正)?(?<!非)负\s?(?=\$?(?:\d[\d.,]*(?![\d.,万亿千百])|\\(?:frac|dfrac|sqrt|pi)|√|π))"
 )
 _DOTS = re.compile(r"\.{3,}(?=\s*[,;:+*\-)\]\\])|(?<=[,:+])\s*\.{3,}$")
+_MONEY = re.compile(r"\\\$|(?<=R)\$|^\$(?=\s?[\d.,]+$)|(?<=\d) ?\$$")
+"""A dollar sign that stands for money, not for a formula."""
+_SUBSCRIPTS = re.compile("[₀-₉]+")
 _SUPERSCRIPTS = re.compile("[⁻⁰¹²³⁴-⁹]{2,}")
 _QUOTED_TEXT = re.compile('"([^"]*)"')
 _SQUARE_BRACKETS = re.compile(r"([\[\]])([^\[\]]*)([\[\]])")
@@ -138,6 +141,7 @@ def _unify_characters(text: str) -> str:
     if not text.isascii():
         text = _CHINESE_MINUS.sub(lambda match: "±" if match.group(1) else "-", text)
         text = _SUPERSCRIPTS.sub(_exponent, text.rstrip("！"))
+        text = _SUBSCRIPTS.sub(lambda match: f"_{{{match.group()}}}", text)
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE_TABLE))
         text = text.translate(_UNICODE_TABLE)
         text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
@@ -159,9 +163,10 @@ def _exponent(match: re.Match[str]) -> str:
 
 def _remove_delimiters(text: str) -> str:
     """Remove formula delimiters and unify thousands separators."""
-    text = text.replace("\\$", "§D§") if "\\$" in text else text
+    is_lone = text.count("$") == 1
+    text = _MONEY.sub("§D§", text) if is_lone else text.replace("\\$", "§D§")
     text = re.sub(r"(?<!\\)\\[()\[\]](?!\d*\.?\d*(?:pt|em|ex|mm)\])", " ", text.replace("$", " "))
-    text = re.sub(r"\\!\s*", "", text).replace("{,}", ",")
+    text = re.sub(r"(?<!text)\{,\}", ",", re.sub(r"\\!\s*", "", text))
     text = re.sub(r"(?<=\d)(?:\\[,;:]|'(?=\d{3}\b))(?=\d{3}(?!\d))", "", text)
     return text.replace("§D§", "\\$")
 

@@ -34,6 +34,7 @@ _RATIO_OF_ANGLE = re.compile(
     r"\\(?:sin|cos|tan|cot)\s*\(?\s*(?:\\angle\s*[A-Z]{1,3}|[A-Z]|\\(?:alpha|beta|theta|gamma))\s*\)?"
 )
 _RATIO_PART = re.compile(r"[\[|]?[A-Z]+'*[\]|]?|\\?partial[a-zA-Z]?|d?[a-z]")
+_FIGURE = re.compile(r"\W*(?:\\[a-z]+\s*|\\?text\{[^{}]*\}|[a-z]{3,}\s)*\s*(?:[A-Z]'*\s*){2,}")
 _FUNCTION_AND_ARGUMENT = re.compile(r"(\\?[A-Za-z]+)\(([a-z])\)")
 
 
@@ -52,7 +53,8 @@ def relation_kind(value: Value) -> str:
 def matched_points(relation: Relation) -> frozenset[frozenset[str] | str]:
     """The points that correspond in ABC \\cong DEF, from either side."""
     points = [re.findall(r"[A-Z]'*", side) for side in relation.sides]
-    if len(points) != 2 or len(points[0]) != len(points[1]) or not points[0]:
+    are_figures = all(map(_FIGURE.fullmatch, relation.sides))
+    if not are_figures or len(points) != 2 or len(points[0]) != len(points[1]):
         return frozenset((without_spaces("".join(relation.sides)),))
     return frozenset(map(frozenset, zip(*points, strict=True)))
 

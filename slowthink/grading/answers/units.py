@@ -18,26 +18,26 @@ from slowthink.grading.answers.normalise import normalise
 _UNITS = {
     name: (dimension, Fraction(factor))
     for dimension, factor, names in (
-        ("length", "1", "m meter metre 米 metro mètre"),
-        ("length", "1/1000", "mm millimeter millimetre 毫米"),
-        ("length", "1/100", "cm centimeter centimetre 厘米 centímetro"),
+        ("length", "1", "m meter metre 米 metro mètre м"),
+        ("length", "1/1000", "mm millimeter millimetre 毫米 мм"),
+        ("length", "1/100", "cm centimeter centimetre 厘米 centímetro см"),
         ("length", "1/10", "dm decimeter 分米"),
-        ("length", "1000", "km kilometer kilometre 千米 公里"),
+        ("length", "1000", "km kilometer kilometre 千米 公里 км"),
         ("length", "1/1000000000", "nm nanometer"),
         ("length", "254/10000", "inch inche in"),
         ("length", "3048/10000", "foot feet ft"),
         ("length", "9144/10000", "yard yd"),
         ("length", "1609344/1000", "mile mi"),
         ("length^2", "10000", "hectare ha 公顷"),
-        ("mass", "1", "g gram 克"),
-        ("mass", "1000", "kg kilogram 千克 公斤"),
+        ("mass", "1", "g gram 克 г"),
+        ("mass", "1000", "kg kilogram 千克 公斤 кг"),
         ("mass", "1/1000", "mg milligram 毫克"),
         ("mass", "1000000", "ton tonne 吨"),
         ("mass", "45359237/100000", "pound lb lbs"),
         ("mass", "28349523125/1000000000", "ounce oz"),
         ("time", "1", "s second sec 秒"),
-        ("time", "60", "minute min 分钟 分"),
-        ("time", "3600", "hour hr h 小时 时 Stunde"),
+        ("time", "60", "minute min 分钟 分 мин"),
+        ("time", "3600", "hour hr h 小时 时 Stunde ч"),
         ("time", "86400", "day 天"),
         ("time", "604800", "week 周"),
         ("year", "1", "year yr 年"),
@@ -54,6 +54,8 @@ _UNITS = {
         ("euro", "1", "€ euro EUR"),
         ("pound sterling", "1", "£ GBP"),
         ("rupee", "1", "₹ rupee INR Rs"),
+        ("real", "1", "R$ BRL"),
+        ("rouble", "1", "₽ руб"),
         ("yen", "1", "円 yen JPY 日元"),
         ("percent", "1", "%"),
         ("percent", "1/10", "‰"),
@@ -94,11 +96,11 @@ _ROMAN_UNIT = re.compile(
     rf"^(.*?[\d\w}})\]])\s*(?:\^\s*\{{?\s*)?{_ROMAN}({_MORE_ROMAN})$", re.DOTALL
 )
 _PLAIN_UNIT = re.compile(
-    rf"^(.*(?:[\d}})]|\\pi(?=\s)))\s*([A-Za-zÀ-ÿ][A-Za-zÀ-ÿ ]*?(?:\s*/\s*[A-Za-z]+)?){_EXPONENT}$",
+    rf"^(.*(?:[\d}})]|\\pi(?=\s)))\s*([A-Za-zÀ-ÿа-я][A-Za-zÀ-ÿа-я ]*?(?:\s*/\s*[A-Za-zа-я]+)?){_EXPONENT}$",
     re.DOTALL,
 )
 _CJK_UNIT = re.compile(r"^(.*[\d}%)])\s*([一-鿿℃Ω][一-鿿Ω/]*)$", re.DOTALL)
-_CURRENCY_SIGN = re.compile(r"^(-?)\s*(\\\$|US\s?\\?\$|[¥€£₹])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£₹¢])$")
+_CURRENCY_SIGN = re.compile(r"^(-?)\s*(\\\$|(?:US|R)\s?\\?\$|[¥€£₹])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£₹¢])$")
 _OHM = re.compile(r"(?<=[\d}])\s*(k?)\s*\\Omega$")
 _DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$")
 _INSIDE_FUNCTION = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])[^()]*$")
@@ -146,7 +148,7 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     currency = _CURRENCY_SIGN.search(text)
     if currency:
         minus, before, after = currency.groups()
-        name = "$" if "$" in (before or after) else (before or after)
+        name = (before or after).removeprefix("US").strip().replace("\\", "")
         return _CURRENCY_SIGN.sub(minus or "", text).strip(), unit_by_name(name)
     for pattern in (_ROMAN_UNIT, _PLAIN_UNIT, _CJK_UNIT):
         match = pattern.match(text)

@@ -180,6 +180,9 @@ _LEADING_WORDS = re.compile(
     r"^(?:[A-Za-z]{2,} ){0,6}(?:[A-Za-z]{3,}\s*:|(?:is|are|be|about|approximately|roughly|around"
     r"|just|exactly|only))\s+(?=[\\$\d(\[{-])"
 )
+_PROSE = re.compile(
+    r"(?<![\\a-zA-Z])(?!sin|cos|tan|cot|log|exp|sqrt|mod|max|min|gcd|lcm)[a-z]{3,}\s+[a-z]{2,}(?![a-zA-Z])"
+)
 _REMARK_IN_BRACKETS = re.compile(
     r"(?<=\S) \((?!mod)(?:[a-z]{3,}|or|by|as|in|on|at)(?: [^()]*)?(?:\([^()]*\)[^()]*)?\)$"
 )
@@ -470,6 +473,8 @@ def _parse_expression(text: str) -> Value:
         return WordAnswer(word_key(text) or words, predicate_key(text))
     if unit is not None and not term:
         raise ParseError("unit without a number")
+    if _PROSE.search(term):
+        raise ParseError("words")  # not a product of their letters
     literal = numeric.parse_decimal(term) if "e" in term or "E" in term else None
     node = latex.parse(_merge_thousands(term)) if literal is None else nodes.number(literal.value)
     return Expression(node, term, unit)

@@ -1,0 +1,73 @@
+r"""Numbers that a sentence rejects, bounds or supposes, and so does not state, in several languages.
+
+Example: `without_rejected("not 5 but 6")` is `but 6`, and the 7 of "at least 7" is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = r"(?<![\d.,/])[$\\({]{0,3}[-−]?\d[\d.,/]{0,40}(?<![.,])[%°)}$]{0,3}"
+_NOT_BEFORE = (
+    r"(?:(?<![\w'’])(?:not|never|nicht|kein\w*|non|n['’]est pas|pas|no (?:es|son)|não(?: é)?|не"
+    r"|không phải(?: là)?|bukan|nie|inte|rather than|instead of|anstatt|statt|plutôt que"
+    r"|au lieu de|en (?:lugar|vez) de|invece di)|n['’]t|cannot|不是|并非|不等于|而非|而不是)"
+)
+_NOT_AFTER = (
+    r"(?:ではな[ぁ-ん]{0,2}|じゃな[ぁ-ん]{0,2}|[이가]? ?아[니닌][가-힣]{0,3}|değil|नहीं"
+    r"|(?:is|are|was|were|would be) (?:too|not|wrong|impossible|ruled out)\b|ist falsch"
+    r"|不(?:对|行|成立|符合))"
+)
+_REJECTED = re.compile(
+    rf"(?:[,，]|(?<!\w)(?:and|but|und|et|y))?\s*{_NOT_BEFORE}"
+    rf"\s*(?:(?:be|equal|have|get|exactly|to)\s+){{0,2}}{_NUMBER}(?!\s?(?:more|less|fewer)\b)"
+    r"(?:[\s,，]*(?:but|sondern|sino|mais|ma|mas|а|而是|而应为)(?!\w)\s*)?"
+    rf"|{_NUMBER}\s*{_NOT_AFTER}",
+    re.IGNORECASE,
+)
+_BOUND_BEFORE = re.compile(
+    r"(?:(?<!\w)(?:(?:more|less|greater|fewer|larger|smaller|higher|lower|other) than|at (?:least|most)"
+    r"|exceed(?:s|ing)?|between|neither|nor|up to|(?:close|near(?:er)?) to|nearly|almost"
+    r"|(?:multiple|factor|divisor|power|root)s? of|divisible by|coprime to|(?:un)?defined (?:for|at)"
+    r"|(?:größer|kleiner|mehr|weniger|höher) als|mindestens|höchstens|zwischen|fast"
+    r"|(?:plus|moins)(?: \w+)? (?:que|de)|au (?:moins|plus)|(?:supérieur|inférieur)e? à|presque"
+    r"|(?:mayor(?:es)?|menor(?:es)?|más|menos|maior|mais) (?:que|do que|de|a)|al menos"
+    r"|como (?:máximo|mínimo)|pelo menos|almeno|quasi|casi|entre"
+    r"|(?:больше|меньше|более|менее)(?: чем)?|почти|(?:lớn|nhỏ) hơn|ít nhất|nhiều nhất)"
+    r"|超过|至少|至多|最多|最少|不少于|[不]?[大小]于|接近|将近|[<>≤≥])\s*[$€£¥]?\Z",
+    re.IGNORECASE,
+)
+_SUPPOSED = re.compile(
+    r"(?:\b(?:if|suppose|assum\w+|say|imagine|whether|wenn|angenommen|si|supongamos que|supposons que"
+    r"|если)\b|[若设]|假设|如果)(?:\s+that)?[\s,*]*(?:(?:the|our|your|my|die|la|el)\s+)?"
+    r"(?:(?:final|correct|right|richtige)\s+)?\Z",
+    re.IGNORECASE,
+)
+_NOTHING = re.compile(
+    r"(?:(?:currently|still|simply|actually)\s)?(?:unknown|unclear|uncertain|undefined|undetermined"
+    r"|indeterminate|ambiguous|open|impossible|not (?:known|clear|given|certain|determined|unique)"
+    r"|unbekannt|inconnue?|desconocid[ao]|неизвестен|未知|不确定|无法确定)(?!\w)",
+    re.IGNORECASE,
+)
+
+
+def without_rejected(sentence: str) -> str:
+    """Return a sentence without the numbers that it rejects: "not 5", "5ではなく", "5 is wrong"."""
+    return _REJECTED.sub(" ", sentence)
+
+
+def is_bounded(text: str, start: int) -> bool:
+    """Whether the words before a number make it a bound or another number: "more than 5",
+    "a multiple of 5"."""
+    return _BOUND_BEFORE.search(text[max(0, start - 60) : start]) is not None
+
+
+def is_supposed(before: str) -> bool:
+    """Whether the words before "the answer is" only suppose it: "if", "suppose that"."""
+    return _SUPPOSED.search(before[-60:]) is not None
+
+
+def says_unknown(text: str) -> str | None:
+    """Return the words that say at a text's beginning that there is no value; None for others."""
+    match = _NOTHING.match(text)
+    return match.group() if match else None
