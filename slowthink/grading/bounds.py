@@ -14,7 +14,7 @@ _NOT_BEFORE = (
     r"|au lieu de|en (?:lugar|vez) de|invece di)|n['’]t|cannot|不是|并非|不等于|而非|而不是)"
 )
 _NOT_AFTER = (
-    r"(?:ではな[ぁ-ん]{0,2}|じゃな[ぁ-ん]{0,2}|[이가]? ?아[니닌][가-힣]{0,3}|değil|नहीं"
+    r"(?:ではな[ぁ-ん]{0,2}|ではありません|じゃな[ぁ-ん]{0,2}|[이가]? ?아[니닌][가-힣]{0,3}|değil|नहीं"
     r"|(?:is|are|was|were|would be) (?:too|not|wrong|impossible|ruled out)\b|ist falsch"
     r"|不(?:对|行|成立|符合))"
 )

@@ -26,7 +26,7 @@ from slowthink.grading.boxes import (
     names_kind,
     without_placeholders,
 )
-from slowthink.grading.finals import last_statement
+from slowthink.grading.finals import labelled_parts, last_statement
 from slowthink.grading.sentences import (
     SPECIAL_TOKEN,
     answer_in_sentence,
@@ -41,6 +41,8 @@ MAX_TEXT_LENGTH = 200_000
 """Only this many characters at the end of a text are searched."""
 MAX_MARKERS = 16
 """Only this many markers at the end of a text are tried."""
+MAX_PARTS = 8
+"""An answer has at most so many labelled lines."""
 MAX_RETRACTIONS = 8
 """An answer that is withdrawn more often is none."""
 
@@ -55,7 +57,7 @@ _ANSWER_MARKER = re.compile(
     r"|(?:最终|正确)?答案[*\s]{0,3}(?:应该|应)?\s*(?:是|为|[:：=】])|答[:：】]"
     r"|(?<![不可能要])选(?:择)?\s*[:：]?(?=[\s(（*]*[A-J](?:[\s、,，和与()（）]*[A-J])*[\s)）*]*(?:[.。．]|$))"
     rf"|(?<!\w){_ANSWER_WORD}(?:\s(?!{_NEGATION}\b)[^\W\d_]{{2,12}}){{0,3}}?\W{{0,3}}?\s*"
-    r"(?:[:：=]|は|은|는|(?:is|ist|lautet|es|est|è|é|là|adalah|هو|هي|är|er|to|je|on)\b)"
+    r"(?:[:：=—–]|は|은|는|(?:is|ist|lautet|es|est|è|é|là|adalah|هو|هي|är|er|to|je|on)\b)"
     r"|(?<!\w)(?:उत्तर|cevap)\s+(?=[-−$(]*\d|[A-J]\b)"
     r"|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^[\t ]*####)",
     re.IGNORECASE | re.MULTILINE,
@@ -63,8 +65,9 @@ _ANSWER_MARKER = re.compile(
 _SHORT_MARKER = re.compile(r"^[*\t ]*A(?:ns)?[:.][*\t ]+(?=\S)", re.MULTILINE)
 """A line "A: 72", which with options would be the option A."""
 _OPTION_MARKER = re.compile(
-    r"(?:\b(?:correct|right|best|matching|final)\s+(?:option|choice|statement|one)\b\W{0,3}?"
-    r"\s*(?:is\b|:|=)|(?:故|应|因此|所以|，|。|^)[*\t ]{0,3}选(?:择)?"
+    r"(?:\b(?:correct|right|best|matching|final)\s+(?:option|choice|statement|answer|one)s?\b\W{0,3}?"
+    r"\s*(?:is\b|are\b|:|=)|\b(?:alternativa|opci[oó]n|opção|opzione|option|Aussage|вариант)\s+"
+    r"(?:corret[ao]|correct[ae]|bonne|giusta)?\W{0,3}(?:é|es|est|ist|è|—)\s|(?:故|应|因此|所以|，|。|^)[*\t ]{0,3}选(?:择)?"
     r"|(?:正确|符合题意)的?(?:选项)?(?:是|为))",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -97,7 +100,7 @@ _REASON = re.compile(
     re.DOTALL,
 )
 """A reason or a remark in words after an answer."""
-_COPULA_AT_END = re.compile(r"(?:である|です|だ|입니다|이다|이에요|예요)$")
+_COPULA_AT_END = re.compile(r"(?:['’][dt][ıiuü]r|である|です|だ|입니다|이다|이에요|예요)$")
 _SOLVED_EQUATION = re.compile(
     r"(?!\w\s*=)[^=,;]+=[^=,;]+[,;]\s*(?:so\s|thus\s|hence\s)?([A-Za-z]\s*=[^=,;]+)"
 )
@@ -257,6 +260,9 @@ def _marked_answer(text: str, *, choices: tuple[str, ...], whole_line: bool) -> 
         stated = strip_markup(without_rejected(line))
         if stated != line and not has_value(stated):
             continue
+        parts = [part for part in map(str.strip, text[match.end() :].split("\n")) if part]
+        if len(parts) <= MAX_PARTS and (answer := labelled_parts(parts)):
+            return _Found(answer, match.end())
         is_list = _SEVERAL_VALUES.search(match.group()) is not None
         if answer := _answer_in_line(stated, is_list=is_list):
             return _Found(answer, match.end())
@@ -279,7 +285,7 @@ def _answer_in_line(line: str, *, is_list: bool) -> str:
     if solved := _SOLVED_EQUATION.fullmatch(brief):
         return solved.group(1)
     if _COUNTED.match(brief):
-        return find_last_number(brief) or brief
+        return value_in_statement(brief) or brief
     if brief and not contains_more_than_answer(brief):
         return answer_in_sentence(brief)
     if others and (stated := last_statement(line + ".")):

@@ -8,7 +8,7 @@ states nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from slowthink.grading.sentences import SPECIAL_TOKEN, any_of, strip_markup
 from slowthink.grading.statements import has_value, phrase_in_statement, value_in_statement
@@ -104,7 +104,7 @@ _BARE_VALUE = re.compile(
 )
 _IMAGE = re.compile(r"!\[[^\]\n]{0,200}\]\([^)\n]{0,400}\)")
 _DELIMITERS = (("\\[", "\\]"), ("\\(", "\\)"))
-_PART = re.compile(r"\W{0,4}\(?[a-h]\)\W{0,4}\S")
+_PART = re.compile(r"\W{0,4}(?:\(?[a-h]\)|[(（][1-9][)）])\W{0,4}\S")
 
 
 def last_statement(text: str) -> str | None:
@@ -117,7 +117,7 @@ def last_statement(text: str) -> str | None:
         return None
     if last.startswith("|") or last.endswith("|"):
         return _total_of_table(last)
-    if (parts := _labelled_parts(lines)) is not None:
+    if (parts := labelled_parts(lines)) is not None:
         return parts
     if (alone := _value_alone(last)) is not None:
         return alone
@@ -162,14 +162,14 @@ def _total_of_table(line: str) -> str | None:
     return cells[-1] if is_total else None
 
 
-def _labelled_parts(lines: list[str]) -> str | None:
-    """The last lines if they are the parts (a), (b) … of an answer."""
+def labelled_parts(lines: Sequence[str]) -> str | None:
+    """The last lines if they are the parts (a), (b) … or (1), (2) … of an answer."""
     parts: list[str] = []
     for line in reversed(lines[-8:]):
         if not _PART.match(line) or len(line) > 80:
             break
         parts.insert(0, line.replace("*", "").strip(" .;"))
-    is_whole = len(parts) >= 2 and parts[0].lstrip("(").startswith("a")
+    is_whole = len(parts) >= 2 and parts[0].lstrip("(（").startswith(("a", "1"))
     return " ".join(parts) if is_whole else None
 
 

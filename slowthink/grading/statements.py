@@ -71,7 +71,8 @@ _COMPARES = re.compile(
 )
 _DENIES = re.compile(
     r"\b(?:no|not|never|none|nothing|cannot|kein\w*|nicht|aucune?|pas|ningun[oa]?|ningún|nenhum)\b|n['’]t\b"
-    r"|(?<!\w)(?:не|нет)(?!\w)|没有|不存在|无法|ない|없"
+    r"|(?<!\w)(?:не|нет)(?!\w)|没有|不存在|无法|ない|없",
+    re.IGNORECASE,
 )
 """Of what a clause denies no number is stated: "with 12 chairs there is no way"."""
 _CLAUSE_END = re.compile(

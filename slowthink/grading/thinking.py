@@ -93,7 +93,7 @@ _END_MARK = re.compile(
 _MAX_MARK_CHARS = 40
 _WRAPPERS = re.compile(
     r"<\|(?:begin|end)_of_(?:solution|box|response|answer)\|>|<\|START_RESPONSE\|>"
-    r"|<\|END_RESPONSE\|>|\[END FINAL RESPONSE\]"
+    r"|<\|END_RESPONSE\|>|\[(?:BEGIN|END) FINAL RESPONSE\]"
 )
 """Marks around a response or its answer, which are removed."""
 _MARK = re.compile(r"<\|(?:channel|message|start|im_start|start_header_id)\|>")

@@ -86,7 +86,7 @@ _REJECTED_AFTER = re.compile(
 )
 _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:is|be|it['’]s|so|thus|hence|therefore|but|choose|chose|select|pick|leaves?|leaving"
-    r"|left with|answer|option|choice|est|es|ist|sondern|sino|antwort|respuesta|r[ée]ponse"
+    r"|left with|answer|option|choice|est|es|ist|sondern|sino|mais|mas|maar|antwort|respuesta|r[ée]ponse"
     r"|queda|only|а|но|это|(?:go|going|stick) with|opt for|settle on"
     r"|bleibt|reste|remains?)\b|选择?|故|即|为|是|有|答案|は|은|는|[:：→])[\s,*({$]*"
     r"(?:(?:option|choice|answer|statement|letter|the|only|definitely|clearly|la|das"

@@ -18,7 +18,7 @@ from slowthink.grading.answers.labels import has_named_parts
 from slowthink.grading.answers.latex import MAX_LENGTH, TEXT
 from slowthink.grading.answers.nodes import LimitExceeded, ParseError
 from slowthink.grading.answers.normalise import normalise, without_spaces
-from slowthink.grading.answers.qualifiers import unify_qualifiers
+from slowthink.grading.answers.qualifiers import have_other_ranges
 from slowthink.grading.answers.relations import is_label
 from slowthink.grading.answers.terms import ComparisonRules
 from slowthink.grading.answers.values import (
@@ -48,9 +48,6 @@ _POINT_NAME = re.compile(r"^[ABD-MO-TV-Z](?:_\d|')?\s*(?=\([^()]*,[^()]*\)$)")
 """Name of a point before its coordinates; N and U are distributions, C a binomial coefficient."""
 _DECIMAL_POINT = re.compile(r"^-?\d+(?:\.\d+)?$")
 _INTEGER_PARAMETER = re.compile(r"([a-z])\s*\\in\s*(?:\\mathbb\s*\{?\s*)?[ZN](?![a-z])")
-_DOMAIN = re.compile(
-    r"\\in\s*(?:\\mathbb\s*\{?\s*)?([ZNQ])(?![a-z])\s*\}?(?:\s*[\^_]\s*\{?\s*([+*]))?"
-)
 _SUBJECT = re.compile(r"[\s${]*(?:\\text\s*\{)?\s*([A-Za-z ]{4,60}?)\s+(?:is|are|equals)(?![a-z])")
 """What a sentence says something of."""
 _CHINESE_SUBJECT = re.compile(
@@ -241,8 +238,7 @@ def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerCompa
         return AnswerComparison(False, "empty")
     if bool(_POINT_NAME.match(gold)) != bool(_POINT_NAME.match(pred)):
         gold, pred = (_POINT_NAME.sub("", side) for side in (gold, pred))
-    domains = [_DOMAIN.findall(unify_qualifiers(side)) for side in (gold, pred)]
-    if all(len(domain) == 1 for domain in domains) and domains[0] != domains[1]:
+    if have_other_ranges(gold, pred):
         return AnswerComparison(False, "value")
     rules, is_read = context.rules(), True
     formulas: tuple[str, str] | None = None

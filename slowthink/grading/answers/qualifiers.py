@@ -52,6 +52,13 @@ _DECLARED = re.compile(
     r"([a-zA-Z](?:_\{?\w\}?)?|\\[a-z]+)\s*\\in\s*(?:\\mathbb\s*\{?\s*([RZNQC])\s*\}?|([RZNQC]))"
     r"(?:\s*[\^_]\s*\{?\s*([+*])\s*\}?)?"
 )
+_BOUND = re.compile(
+    rf"({_LETTER})\s*(>|<|\\ge(?![a-z])|\\le(?![a-z])|\\ne(?![a-z]))\s*(-?\d+)"
+)
+_SIGN_OF_BOUND = {
+    "> 0": "positive", "\\ge 1": "positive", "\\ge 0": "nonnegative", "> -1": "nonnegative",
+    "< 0": "negative", "\\le -1": "negative", "\\ne 0": "nonzero",
+}  # fmt: skip
 _IS_ARBITRARY = re.compile(r"\s+(?:is|are)\s+(?:an?\s+)?(?:arbitrary|fixed)(?:\s+constants?)?$")
 _NAMES = re.compile(rf"\s*{_LETTER}(?:\s*(?:,|\s)\s*{_LETTER})*\s*")
 _MEMBERSHIP = re.compile(rf"\s*({_LETTER}(?:\s*,\s*{_LETTER})*)\s*\\in\s*({_SET})\s*")
@@ -140,6 +147,38 @@ def _declaration(text: str, *, keyword: str) -> str | None:
         return ", ".join(f"{letter} {said}" for letter in letters)
     domain = next((name for pattern, name in _DOMAINS if pattern.search(text)), "\\mathbb{R}")
     return ", ".join(f"{letter} \\in {domain}" for letter in letters)
+
+
+def stated_range(text: str) -> tuple[str, frozenset[str]] | None:
+    """Return what a text says of its one parameter: its number set, if named, and possible signs;
+    None if it says nothing, or something of several letters.
+
+    "k is a positive integer" is ("Z", {"positive", "nonnegative"}): N may hold 0 or not.
+    """
+    text = unify_qualifiers(text)
+    domains: dict[str, str] = {}
+    signs: dict[str, frozenset[str]] = {}
+    for match in _DECLARED.finditer(text):
+        name, domain = match.group(1), match.group(2) or match.group(3)
+        domains[name] = "Z" if domain == "N" else domain
+        if match.group(4) or domain == "N":
+            signs[name] = frozenset(("positive",) if match.group(4) else ("positive", "nonnegative"))
+    for part in re.split(r"\s*[,;]\s*", text)[1:]:
+        if bound := _BOUND.fullmatch(part.strip()):
+            name, sign, number = bound.groups()
+            signs[name] = frozenset((_SIGN_OF_BOUND.get(f"{sign} {number}", part),))
+    names = {*domains, *signs}
+    name = names.pop() if len(names) == 1 else ""
+    return (domains.get(name, ""), signs.get(name, frozenset(("any",)))) if name else None
+
+
+def have_other_ranges(gold: str, pred: str) -> bool:
+    """Whether two texts say different things of their parameter: "k > 0" and "k is an integer"."""
+    first, second = stated_range(gold), stated_range(pred)
+    if first is None or second is None:
+        return False
+    domains = {first[0], second[0]} - {""}
+    return len(domains) > 1 or not first[1] & second[1]
 
 
 def without_declarations(parts: list[str]) -> list[str]:

@@ -185,7 +185,7 @@ def _lower_part(text: str, scale: int) -> int | Fraction:
 
 def word_key(text: str) -> str | None:
     """Return a key that is the same for equal answers in words; None for a formula."""
-    bare = TEXT.sub(r" \1 ", text)
+    bare = TEXT.sub(r" \1 ", text).replace("而不", "不")
     has_text = bare != text
     bare = re.sub(r"[{}$.,;:!?\"'`*()\-]", " ", bare).strip()
     if not bare or re.search(r"[\\^_=<>+/|\[\]&]", bare):
