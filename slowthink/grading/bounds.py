@@ -1,4 +1,4 @@
-r"""Numbers that a sentence rejects, bounds or supposes, and so does not state, in several languages.
+r"""Numbers that a sentence rejects, bounds or supposes, and so does not state.
 
 Example: `without_rejected("not 5 but 6")` is `but 6`, and the 7 of "at least 7" is bounded.
 """
@@ -28,24 +28,36 @@ _REJECTED = re.compile(
 _BOUND_BEFORE = re.compile(
     r"(?:(?<!\w)(?:(?:more|less|greater|fewer|larger|smaller|higher|lower|other) than|at (?:least|most)"
     r"|exceed(?:s|ing)?|between|neither|nor|up to|(?:close|near(?:er)?) to|nearly|almost"
-    r"|(?:multiple|factor|divisor|power|root)s? of|divisible by|coprime to|(?:un)?defined (?:for|at)"
+    r"|(?:multiple|factor|divisor|power|root|square|cube|half|double|triple)s? of|twice|divisible by|coprime to|(?:un)?defined (?:for|at)"
     r"|(?:größer|kleiner|mehr|weniger|höher) als|mindestens|höchstens|zwischen|fast"
     r"|(?:plus|moins)(?: \w+)? (?:que|de)|au (?:moins|plus)|(?:supérieur|inférieur)e? à|presque"
     r"|(?:mayor(?:es)?|menor(?:es)?|más|menos|maior|mais) (?:que|do que|de|a)|al menos"
     r"|como (?:máximo|mínimo)|pelo menos|almeno|quasi|casi|entre"
     r"|(?:больше|меньше|более|менее)(?: чем)?|почти|(?:lớn|nhỏ) hơn|ít nhất|nhiều nhất)"
-    r"|超过|至少|至多|最多|最少|不少于|[不]?[大小]于|接近|将近|[<>≤≥])\s*[$€£¥]?\Z",
+    r"|超过|至少|至多|最多|最少|不少于|[不]?[大小]于|接近|将近|[<>≤≥≠]|\\ne)\s*[$€£¥]?\Z",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
     r"(?:\b(?:if|suppose|assum\w+|say|imagine|whether|wenn|angenommen|si|supongamos que|supposons que"
     r"|если)\b|[若设]|假设|如果)(?:\s+that)?[\s,*]*(?:(?:the|our|your|my|die|la|el)\s+)?"
-    r"(?:(?:final|correct|right|richtige)\s+)?\Z",
+    r"(?:(?:final|correct|right|richtige)\s+)?\Z"
+    r"|\b(?:wrong|incorrect|false|naive|tempting|first|initial|preliminary|tentative|previous"
+    r"|falsche|mauvaise)\s+\Z"
+    r"|\b(?:might|may|would|could|people|some|one|first)\s+(?:\w+\s+)?"
+    r"(?:think|thought|guess|guessed|believe|expect|say|claim)(?:\s+that)?\s+(?:the|my|our)\s+\Z",
+    re.IGNORECASE,
+)
+_NOT_THIS = re.compile(
+    rf"(?:{_NOT_BEFORE}|(?<!\w)(?:wrong|incorrect)\s?:)[\s$*(\\]{{0,5}}\Z", re.IGNORECASE
+)
+_IS_WRONG = re.compile(
+    r"[\s$*)\\]{0,5}(?:is|was|would be|ist|est) (?:wrong|incorrect|not (?:right|correct)|impossible"
+    r"|falsch|faux)\b",
     re.IGNORECASE,
 )
 _NOTHING = re.compile(
     r"(?:(?:currently|still|simply|actually)\s)?(?:unknown|unclear|uncertain|undefined|undetermined"
-    r"|indeterminate|ambiguous|open|impossible|not (?:known|clear|given|certain|determined|unique)"
+    r"|indeterminate|ambiguous|open|impossible|i (?:do not|don['’]t) know|not sure|not (?:known|clear|given|certain|determined|unique)"
     r"|unbekannt|inconnue?|desconocid[ao]|неизвестен|未知|不确定|无法确定)(?!\w)",
     re.IGNORECASE,
 )
@@ -65,6 +77,12 @@ def is_bounded(text: str, start: int) -> bool:
 def is_supposed(before: str) -> bool:
     """Whether the words before "the answer is" only suppose it: "if", "suppose that"."""
     return _SUPPOSED.search(before[-60:]) is not None
+
+
+def is_rejected(text: str, start: int, end: int) -> bool:
+    """Whether the words around a span of a text reject it: "not …", "wrong: …", "… is wrong"."""
+    before, after = text[max(0, start - 40) : start], text[end : end + 40]
+    return bool(_NOT_THIS.search(before) or _IS_WRONG.match(after))
 
 
 def says_unknown(text: str) -> str | None:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from slowthink.grading.bounds import is_rejected
+
 MAX_BOX_LENGTH = 10_000
 """A box must close within this many characters."""
 MAX_BOXES = 64
@@ -120,12 +122,13 @@ def names_kind(content: str) -> bool:
 
 
 def without_placeholders(text: str) -> str:
-    """Return a text without the boxes that hold no answer."""
+    """Return a text without the boxes that hold no answer, or one that the text rejects."""
     pieces, position = [], 0
     for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
         end, content = _parse_box(text, match)
         is_closed = bool(text[match.end() : end].strip())
-        if match.start() >= position and is_closed and (not content or is_placeholder(content)):
+        is_none = not content or is_placeholder(content) or is_rejected(text, match.start(), end)
+        if match.start() >= position and is_closed and is_none:
             pieces.append(text[position : match.start()])
             position = end
     return "".join([*pieces, text[position:]])

@@ -54,7 +54,7 @@ _OPEN = re.compile(
         f"{_CANNOT}, {_I_DID_NOT}, unable, sorry, afraid, not enough, insufficient, don['’]t know, not sure, "
         "unsure, not certain, unclear, no idea, guess\\w*, error \\d+, an error, a mistake, "
         "(?:that|this|it|which) (?:is|was|seems) (?:wrong|incorrect|not right), maybe, perhaps, "
-        "possibly, might, may be, (?:it|this|that|answer) could be, so far, please provide, "
+        "possibly, might, may be, (?:wrong|incorrect) answer, (?:it|this|that|answer) could be, so far, please provide, "
         "need more, but i(?:['’]m| am| would| need), vielleicht, peut-être, "
         "quizás, tal vez, 无法, 不知道, 不确定, 也许, 或许, 抱歉, 可能是, 猜"
     ),

@@ -64,6 +64,7 @@ _PREPOSITION = re.compile(
     r"|^\W*(?:so |thus |hence |therefore,? )?(?:the|these|those|all)\s+$",
     re.IGNORECASE,
 )
+_RELATED_AFTER = re.compile(r"\s*(?:[|∣]\s*[a-z]\b|\w+ ago\b)")
 _COMPARES = re.compile(
     r"\s*(?:[^\W\d_]+\s+)?(?:times (?:as|the)|(?:more|less|fewer|older|younger|taller|times \w+)"
     r" than)\b",
@@ -109,6 +110,12 @@ _BETWEEN_EQUATIONS = re.compile(
     r"[\s$]*(?:(?:[,，、;]|\b(?:and|or|und|oder|et|ou|y|o|e)\b|或者?|和|与|及|且)[\s$]*)+",
     re.IGNORECASE,
 )
+_UNSOLVED = re.compile(
+    r"(?:^|[:,，]|\b(?:so|hence|thus|that|get|gives|is)\b)\s*"
+    r"((?=[^=]*[a-zA-Z])(?=[^=]*\d)(?:(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])|[-+*/^\d\s.])+=\s*[-−]?\d[\d.,/]*)[.。]?\s*$",
+    re.IGNORECASE,
+)
+"""An equation of a letter with numbers, which states no value: "2x + 1 = 7"."""
 _NAMED_FORMULA = re.compile(r"(\\?[A-Za-z]\w{0,8}(?:_\{?\w\}?)?)\s*=[^=]+")
 _NAME_ALONE = re.compile(r"\\?[A-Za-z]\w{0,8}(?:_\{?\w+\}?)?(?:\(\w\))?")
 _ARROW = re.compile(r"\\(?:Long)?[Rr]ightarrow|\\implies|\\therefore")
@@ -168,6 +175,8 @@ def value_in_statement(sentence: str) -> str | None:
         return rf"\angle {angle.group(1)} = {values[0].text}" if values else None
     if assigned := _assignments(plain):
         return assigned
+    if unsolved := _UNSOLVED.search(plain):
+        return unsolved.group(1)
     for clause in _by_weight(_clauses(plain)):
         if (result := _result_of_worked_equation(clause)) is not None:
             return result
@@ -276,7 +285,11 @@ def _equations(text: str) -> list[_Equation]:
 
 def _result_of_clause(clause: str, values: list[_Value]) -> str | None:
     """The value after the last verb, else the one that is no circumstance, with its list."""
-    usable = [value for value in values if not is_bounded(clause, value.start)]
+    usable = [
+        value
+        for value in values
+        if not is_bounded(clause, value.start) and not _RELATED_AFTER.match(clause, value.end)
+    ]
     usable = [v for v in usable if v is values[-1] or not _COMPARES.match(clause, v.end)]
     verbs = [match.end() for match in _COPULA.finditer(clause) if match.end() <= values[-1].start]
     last_verb = verbs[-1] if verbs else 0
@@ -284,7 +297,7 @@ def _result_of_clause(clause: str, values: list[_Value]) -> str | None:
     after_verb = [value for value in free if value.start >= last_verb] if verbs else []
     later = [word for word in _numbers_in_words(clause) if word.start >= values[-1].end]
     in_words = [word for word in later if _COPULA_BEFORE.search(clause[: word.start])]
-    others = [] if _DENIES.search(clause) else [*free[-1:], *usable[-1:]]
+    others = [*free[-1:], *([] if _DENIES.search(clause) else usable[-1:])]
     ranked = [*in_words[:1], *after_verb[:1], *others]
     return _with_list(clause, values, ranked[0]) if ranked else None
 

@@ -81,7 +81,7 @@ _REJECTED_AFTER = re.compile(
     r"|(?:looks?|seems?|is|was) (?:tempting|plausible|attractive|close|almost|nearly|a trap"
     r"|an? (?:common )?(?:distractor|decoy|mistake))|[?？]|有误|[,(]?\s?(?:no[,.]? )?wait\b"
     r"|(?:では|じゃ|でも)な|でも(?= ?[A-J]でもな)|[이가]? ?아[니닌]"
-    r"|は(?:誤り|不正解|間違)|[✗✘×❌])",
+    r"|は(?:誤り|不正解|間違)|[✗✘×❌⊂⊆⊃⊇∪∩∈∉⊥∥≅])",
     re.IGNORECASE,
 )
 _CHOSEN_BEFORE = re.compile(

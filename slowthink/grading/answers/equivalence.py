@@ -71,6 +71,8 @@ from slowthink.grading.answers.values import (
 
 MAX_UNORDERED_ITEMS = 60
 """Longest list whose items may be in any order; a longer list is compared in order."""
+_UNKNOWNS = frozenset(("x", "y", "z", "t", "r", "k", "m", "n", "u", "\\lambda", "\\theta", "s"))
+"""Letters whose values x_1 and x_2 are solutions, in any order; a_1 and a_2 are terms."""
 CHAIN_TOLERANCE = 0.01
 """Relative tolerance between the sides of a chained equation of numbers: 3\\sqrt{2} = 4.24."""
 
@@ -277,7 +279,7 @@ def _equal_bare_lists(gold: ValueList, pred: ValueList, rules: ComparisonRules) 
         are_statements and joining_word(gold) != joining_word(pred)
     ):
         return are_inequalities(gold) and are_inequalities(pred) and _equal_real_sets(gold, pred)
-    if base_name(gold) and base_name(gold) == base_name(pred):
+    if base_name(gold) in _UNKNOWNS and base_name(gold) == base_name(pred):
         sides = [
             tuple(parse_value(r.sides[-1]) for r in relations_in(side)) for side in (gold, pred)
         ]

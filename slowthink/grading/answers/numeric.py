@@ -256,8 +256,12 @@ def sample_points(names: frozenset[str], *, negative: bool) -> list[dict[str, fl
 
 
 def _points_for_both(gold: Node, pred: Node) -> list[dict[str, float]]:
-    is_sign_sensitive = bool((operations(gold) | operations(pred)) & _SIGN_SENSITIVE_OPERATIONS)
-    return sample_points(symbols(gold) | symbols(pred), negative=is_sign_sensitive)
+    used = operations(gold) | operations(pred)
+    is_sign_sensitive = bool(used & _SIGN_SENSITIVE_OPERATIONS)
+    points = sample_points(symbols(gold) | symbols(pred), negative=is_sign_sensitive)
+    if "mod" in used:  # a small number is its own remainder
+        points += [{name: float(round(40 * at)) for name, at in p.items()} for p in points]
+    return points
 
 
 def is_near(a: Number, b: Number, *, relative: float = PRECISION) -> bool:

@@ -35,6 +35,7 @@ _RATIO_OF_ANGLE = re.compile(
 )
 _RATIO_PART = re.compile(r"[\[|]?[A-Z]+'*[\]|]?|\\?partial[a-zA-Z]?|d?[a-z]")
 _FIGURE = re.compile(r"\W*(?:\\[a-z]+\s*|\\?text\{[^{}]*\}|[a-z]{3,}\s)*\s*(?:[A-Z]'*\s*){2,}")
+_NUMBER_ARGUMENT = re.compile(r"(?<=[A-Za-z'])\(-?[\d.]+\)$")
 _FUNCTION_AND_ARGUMENT = re.compile(r"(\\?[A-Za-z]+)\(([a-z])\)")
 
 
@@ -120,11 +121,16 @@ def name_others(gold: str, pred: str) -> bool:
     is_turned = (
         len(ratios) == 2 and ratios[0] != ratios[1] and sorted(ratios[0]) == sorted(ratios[1])
     )
-    if (gold != pred and bare[0] == bare[1]) or is_turned:
+    is_size = len({name.strip("|") for name in (gold, pred)}) == 1 and len(gold + pred) == 4
+    if (gold != pred and (bare[0] == bare[1] or is_size)) or is_turned:
         return True
     points = [set(re.findall(r"[A-Z]", name)) for name in (gold, pred)]
     calls = [_FUNCTION_AND_ARGUMENT.fullmatch(name) for name in (gold, pred)]
-    return gold != pred and (all(calls) or (all(points) and points[0] != points[1]))
+    arguments = [_NUMBER_ARGUMENT.search(name) for name in (gold, pred)]
+    is_other_call = all(calls) or (
+        all(arguments) and arguments[0].group() != arguments[1].group()
+    )
+    return gold != pred and (is_other_call or (all(points) and points[0] != points[1]))
 
 
 def equal_functions(gold: Relation, pred: Relation) -> bool:
@@ -152,7 +158,7 @@ def is_solution_of(explicit: Relation, other: Node) -> bool:
         return False
     return all(
         numeric.is_only_root(other, name, numeric.evaluate(body, env), env)
-        for env in numeric.sample_points(names, negative=False)
+        for env in numeric.sample_points(names, negative="abs" in nodes.operations(body) | nodes.operations(other))
     )
 
 

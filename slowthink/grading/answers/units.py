@@ -61,6 +61,7 @@ _UNITS = {
         ("percent", "1/10", "‰"),
         ("energy", "1", "J joule"),
         ("energy", "1000", "kJ"),
+        ("energy", "3600000", "kWh"),
         ("charge-energy", "1", "eV"),
         ("charge-energy", "1000", "keV"),
         ("charge-energy", "1000000", "MeV"),
@@ -76,6 +77,7 @@ _UNITS = {
         ("pressure", "1", "Pa pascal"),
         ("pressure", "1000", "kPa"),
         ("pressure", "101325", "atm"),
+        ("pressure", "101325/760", "mmHg torr"),
         ("amount", "1", "mol mole"),
         ("length/time", "1609344/3600000", "mph"),
         ("length/time", "1000/3600", "kph kmh kmph"),
@@ -118,6 +120,10 @@ _FORMULA_WORDS = frozenset(["sin", "cos", "tan", "log", "ln", "exp", "and", "or"
 _POWER_WORDS = frozenset(("sq", "square", "cubic", "squared", "cubed", "per"))
 _STATEMENT = re.compile(r"(?:is|are|was|were|has|have|does|can|cannot|must|not|but|if)\b")
 """Begins what is said of a symbol: "p is necessary"."""
+_OPERATIONS = frozenset(
+    "times minus plus squared cubed factorial choose over divided multiplied mod modulo".split()
+)
+"""Words after a number that make another number of it."""
 _NOT_UNITS = ("and", "or", "th", "st", "nd", "rd")
 
 
@@ -237,6 +243,8 @@ def _occur_in_order(words: list[str], others: list[str]) -> bool:
 def _matched_unit(match: re.Match[str]) -> Unit | None:
     """Return the unit at the end of a text; None if the letters are symbols."""
     name = match.group(2).strip()
+    if name.split(" ")[0].lower() in _OPERATIONS or name.startswith("的"):
+        return None
     if match.re is _CJK_UNIT:
         return unit_by_name(name)
     power = f"^{match.group(3)}" if match.group(3) else ""

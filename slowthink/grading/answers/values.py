@@ -182,7 +182,9 @@ _LEADING_WORDS = re.compile(
 )
 _PROSE = re.compile(
     r"(?<![\\a-zA-Z])(?!sin|cos|tan|cot|log|exp|sqrt|mod|max|min|gcd|lcm)[a-z]{3,}\s+[a-z]{2,}(?![a-zA-Z])"
+    r"|(?<![\\a-zA-Z])[fghFG]\s*\(\s*[fghFG]\s*\("
 )
+"""Words, and a function of a function: no product of their letters."""
 _REMARK_IN_BRACKETS = re.compile(
     r"(?<=\S) \((?!mod)(?:[a-z]{3,}|or|by|as|in|on|at)(?: [^()]*)?(?:\([^()]*\)[^()]*)?\)$"
 )

@@ -187,7 +187,7 @@ def word_key(text: str) -> str | None:
     """Return a key that is the same for equal answers in words; None for a formula."""
     bare = TEXT.sub(r" \1 ", text).replace("而不", "不")
     has_text = bare != text
-    bare = re.sub(r"[{}$.,;:!?\"'`*()\-]", " ", bare).strip()
+    bare = re.sub(r"[{}$.,;:!?\"'`*()]|-(?!\d)", " ", bare).strip()
     if not bare or re.search(r"[\\^_=<>+/|\[\]&]", bare):
         return None
     words = re.findall(r"[^\W\d_]+", bare)
