@@ -14,7 +14,8 @@ _NOT_BEFORE = (
     r"|au lieu de|en (?:lugar|vez) de|invece di)|n['’]t|cannot|不是|并非|不等于|而非|而不是)"
 )
 _NOT_AFTER = (
-    r"(?:ではな[ぁ-ん]{0,2}|ではありません|じゃな[ぁ-ん]{0,2}|[이가]? ?아[니닌][가-힣]{0,3}|değil|नहीं"
+    r"(?:ではな[ぁ-ん]{0,2}|ではありません|じゃな[ぁ-ん]{0,2}|[이가]? ?아[니닌][가-힣]{0,3}"
+    r"|değil|नहीं"
     r"|(?:is|are|was|were|would be) (?:too|not|wrong|impossible|ruled out)\b|ist falsch"
     r"|不(?:对|行|成立|符合))"
 )
@@ -22,13 +23,16 @@ _REJECTED = re.compile(
     rf"(?:[,，]|(?<!\w)(?:and|but|und|et|y))?\s*{_NOT_BEFORE}"
     rf"\s*(?:(?:be|equal|have|get|exactly|to)\s+){{0,2}}{_NUMBER}(?!\s?(?:more|less|fewer)\b)"
     r"(?:[\s,，]*(?:but|sondern|sino|mais|ma|mas|а|而是|而应为)(?!\w)\s*)?"
-    rf"|{_NUMBER}\s*{_NOT_AFTER}",
+    rf"|{_NUMBER}\s*{_NOT_AFTER}"
+    r"|\s*[(（](?:since|because|as|note|not|reject\w*|discard\w*|the other|舍|因为)[^()（）]*[)）]",
     re.IGNORECASE,
 )
 _BOUND_BEFORE = re.compile(
-    r"(?:(?<!\w)(?:(?:more|less|greater|fewer|larger|smaller|higher|lower|other) than|at (?:least|most)"
+    r"(?:(?<!\w)(?:(?:more|less|greater|fewer|larger|smaller|higher|lower|other) than"
+    r"|at (?:least|most)"
     r"|exceed(?:s|ing)?|between|neither|nor|up to|(?:close|near(?:er)?) to|nearly|almost"
-    r"|(?:multiple|factor|divisor|power|root|square|cube|half|double|triple)s? of|twice|divisible by|coprime to|(?:un)?defined (?:for|at)"
+    r"|(?:multiple|factor|divisor|power|root|square|cube|half|double|triple)s? of|twice"
+    r"|divisible by|coprime to|(?:un)?defined (?:for|at)"
     r"|(?:größer|kleiner|mehr|weniger|höher) als|mindestens|höchstens|zwischen|fast"
     r"|(?:plus|moins)(?: \w+)? (?:que|de)|au (?:moins|plus)|(?:supérieur|inférieur)e? à|presque"
     r"|(?:mayor(?:es)?|menor(?:es)?|más|menos|maior|mais) (?:que|do que|de|a)|al menos"
@@ -38,7 +42,8 @@ _BOUND_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
-    r"(?:\b(?:if|suppose|assum\w+|say|imagine|whether|wenn|angenommen|si|supongamos que|supposons que"
+    r"(?:\b(?:if|suppose|assum\w+|say|imagine|whether|wenn|angenommen|si|supongamos que"
+    r"|supposons que"
     r"|если)\b|[若设]|假设|如果)(?:\s+that)?[\s,*]*(?:(?:the|our|your|my|die|la|el)\s+)?"
     r"(?:(?:final|correct|right|richtige)\s+)?\Z"
     r"|\b(?:wrong|incorrect|false|naive|tempting|first|initial|preliminary|tentative|previous"
@@ -57,7 +62,8 @@ _IS_WRONG = re.compile(
 )
 _NOTHING = re.compile(
     r"(?:(?:currently|still|simply|actually)\s)?(?:unknown|unclear|uncertain|undefined|undetermined"
-    r"|indeterminate|ambiguous|open|impossible|i (?:do not|don['’]t) know|not sure|not (?:known|clear|given|certain|determined|unique)"
+    r"|indeterminate|ambiguous|open|impossible|i (?:do not|don['’]t) know|not sure"
+    r"|not (?:known|clear|given|certain|determined|unique)"
     r"|unbekannt|inconnue?|desconocid[ao]|неизвестен|未知|不确定|无法确定)(?!\w)",
     re.IGNORECASE,
 )

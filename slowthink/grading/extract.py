@@ -48,7 +48,8 @@ MAX_RETRACTIONS = 8
 
 _ANSWER_WORD = (
     r"(?:antwort|respuesta|r[ée]ponse|risposta|resposta|ответ|javob|jawaban|odpowiedź|cevap|svar"
-    r"|đáp (?:số|án)|câu trả lời|الجواب|الإجابة|उत्तर|答え|正解|解答|정답|답|antwoord|odpověď|vastaus)"
+    r"|đáp (?:số|án)|câu trả lời|الجواب|الإجابة|उत्तर|答え|正解|解答|정답|답"
+    r"|antwoord|odpověď|vastaus)"
 )
 _NEGATION = "(?:nicht|pas|no|non|não|не|không|ikke|inte|nie|bukan|değil)"
 _ANSWER_MARKER = re.compile(
@@ -58,7 +59,7 @@ _ANSWER_MARKER = re.compile(
     r"|(?<![不可能要])选(?:择)?\s*[:：]?(?=[\s(（*]*[A-J](?:[\s、,，和与()（）]*[A-J])*[\s)）*]*(?:[.。．]|$))"
     rf"|(?<!\w){_ANSWER_WORD}(?:\s(?!{_NEGATION}\b)[^\W\d_]{{2,12}}){{0,3}}?\W{{0,3}}?\s*"
     r"(?:[:：=—–]|は|은|는|(?:is|ist|lautet|es|est|è|é|là|adalah|هو|هي|är|er|to|je|on)\b)"
-    r"|(?<!\w)(?:उत्तर|cevap)\s+(?=[-−$(]*\d|[A-J]\b)"
+    r"|(?<!\w)(?:उत्तर|cevap|คำตอบ(?:คือ)?)\s+(?=[-−$(]*\d|[A-J]\b)"
     r"|^[#*\t ]*(?:final\s+)?answer[*\t ]*$|^[\t ]*####)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -67,7 +68,8 @@ _SHORT_MARKER = re.compile(r"^[*\t ]*A(?:ns)?[:.][*\t ]+(?=\S)", re.MULTILINE)
 _OPTION_MARKER = re.compile(
     r"(?:\b(?:correct|right|best|matching|final)\s+(?:option|choice|statement|answer|one)s?\b\W{0,3}?"
     r"\s*(?:is\b|are\b|:|=)|\b(?:alternativa|opci[oó]n|opção|opzione|option|Aussage|вариант)\s+"
-    r"(?:corret[ao]|correct[ae]|bonne|giusta)?\W{0,3}(?:é|es|est|ist|è|—)\s|(?:故|应|因此|所以|，|。|^)[*\t ]{0,3}选(?:择)?"
+    r"(?:corret[ao]|correct[ae]|bonne|giusta)?\W{0,3}(?:é|es|est|ist|è|—)\s"
+    r"|(?:故|应|因此|所以|，|。|^)[*\t ]{0,3}选(?:择)?"
     r"|(?:正确|符合题意)的?(?:选项)?(?:是|为))",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -95,7 +97,7 @@ _RETRACTION = re.compile(
 )
 """Words that withdraw the answer before them: "Wait, that is wrong"."""
 _REASON = re.compile(
-    r"(?:[,，]\s*(?:which|because|since|as)\b|\s(?:because|since)\b"
+    r"(?:[,，]\s*(?:which|because|since|as|i\.e\.|that is|namely)(?!\w)|\s(?:because|since)\b"
     r"|\s[(（](?=[^()（）\\$]*[^\W\d_]{3,}\s[^\W\d_]{2,})[^()（）\\$]*[)）]\W*$).*",
     re.DOTALL,
 )
@@ -112,6 +114,7 @@ _COUNTED = re.compile(
 _SENTENCE_END = re.compile(r"(?<=[^\s.][.!])\s+(?=[A-Z(\\$*])|(?<=[。！])(?=[^\s\d])")
 
 
+_YES_OR_NO = re.compile(r"(yes|no)\**[.,:;—–]\s", re.IGNORECASE)
 _JSON_VALUE = re.compile(r'(?:"((?:[^"\\]|\\.)+)"|([-−]?[\d.]+))\s*[,}].*', re.DOTALL)
 
 
@@ -145,7 +148,10 @@ def extract(
     answer, rest = _search(text, choices=choices, whole_line=whole_line)
     if answer is None:
         num_options = len(choices)
-        answer = _letter_at_end(rest, num_options=num_options) if choices else last_statement(rest)
+        if choices:
+            answer = _letter_at_end(rest, num_options=num_options) or _option_at_end(rest, choices)
+        else:
+            answer = _yes_or_no(rest) or last_statement(rest)
     if answer is None and last_number:
         answer = find_last_number(rest)
     return None if answer is None or is_placeholder(answer) else answer
@@ -291,6 +297,20 @@ def _answer_in_line(line: str, *, is_list: bool) -> str:
     if others and (stated := last_statement(line + ".")):
         return stated
     return answer_in_sentence(first if others else line)
+
+
+def _option_at_end(text: str, choices: tuple[str, ...]) -> str | None:
+    """Return the last line if it is the text of an option, perhaps after its letter."""
+    last = strip_markup(text.strip().rsplit("\n", 1)[-1])
+    chosen = parse_choice(last, any_case=True)
+    options = [option.strip().casefold() for option in choices]
+    return last if (chosen.text or last).strip().casefold() in options else None
+
+
+def _yes_or_no(text: str) -> str | None:
+    """Return the first word of a text of one line if it is yes or no."""
+    match = _YES_OR_NO.match(text.strip("*\n "))
+    return match.group(1) if match and "\n" not in text.strip() else None
 
 
 def _letter_at_end(text: str, *, num_options: int) -> str | None:

@@ -51,10 +51,12 @@ _CANNOT = (
 _I_DID_NOT = "i (?:can|could|did|do|was|am|have)(?:n['’]t| ?not)"
 _OPEN = re.compile(
     any_of(
-        f"{_CANNOT}, {_I_DID_NOT}, unable, sorry, afraid, not enough, insufficient, don['’]t know, not sure, "
+        f"{_CANNOT}, {_I_DID_NOT}, unable, sorry, afraid, not enough, insufficient, don['’]t know, "
+        "not sure, "
         "unsure, not certain, unclear, no idea, guess\\w*, error \\d+, an error, a mistake, "
         "(?:that|this|it|which) (?:is|was|seems) (?:wrong|incorrect|not right), maybe, perhaps, "
-        "possibly, might, may be, (?:wrong|incorrect) answer, (?:it|this|that|answer) could be, so far, please provide, "
+        "possibly, might, may be, (?:wrong|incorrect) answer, (?:it|this|that|answer) could be, so far, "
+        "please provide, "
         "need more, but i(?:['’]m| am| would| need), vielleicht, peut-être, "
         "quizás, tal vez, 无法, 不知道, 不确定, 也许, 或许, 抱歉, 可能是, 猜"
     ),
@@ -64,7 +66,8 @@ _OPEN = re.compile(
 _UNFINISHED = re.compile(
     any_of(
         "first(?:ly)?, next, let(?:['’]s)?, suppose, assume, consider, recall, now (?:we|let|i), "
-        "we (?:need|have|want|must) to, we (?:are|were) (?:given|told), to (?:find|solve|begin|start|get|do), "
+        "we (?:need|have|want|must) to, we (?:are|were) (?:given|told), "
+        "to (?:find|solve|begin|start|get|do), "
         "(?:i|we)(?:['’]ll| will), error, warning, 首先, 其次, 接下来, 下一步, 设, 假设, 令"
     ),
     re.IGNORECASE,
@@ -134,8 +137,9 @@ def _is_cut_in_formula(lines: list[str]) -> bool:
 def _last_lines(text: str) -> list[str]:
     """The last lines, without special tokens and without closing lines and remarks after them."""
     ending = _IMAGE.sub("", SPECIAL_TOKEN.sub("", text[-MAX_ENDING_LENGTH:]))
-    lines = [line for line in map(str.strip, ending.split("\n")) if line and line != "```"]
-    while lines and (_CLOSING.match(lines[-1]) or _ASIDE_LINE.match(lines[-1])):
+    stripped = (line.strip().lstrip("> ") for line in ending.split("\n"))
+    lines = [line for line in stripped if line and line != "```"]
+    while lines and any(p.match(lines[-1].lstrip("*_ ")) for p in (_CLOSING, _ASIDE_LINE)):
         lines.pop()
     return _without_display(lines)
 

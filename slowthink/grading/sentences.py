@@ -26,6 +26,9 @@ def any_of(phrases: str) -> str:
 
 
 SPECIAL_TOKEN = re.compile(r"<\|[a-z_]{1,30}\|>(?:user|assistant)?|</?s>|<｜[^｜]{1,40}｜>")
+_PICTURES = re.compile(
+    "^[\\s✅☑➡→\ufe0f\U0001f000-\U0001faff]+|(?:(?<=\\*)!)?[\\s\ufe0f\U0001f000-\U0001faff]+$"
+)
 _IS_THE_ANSWER = re.compile(
     r"(\S.*?)\sis (?:the|our|my) (?:\w+ )?(?:answer|solution|result|value|choice)\.?$", re.DOTALL
 )
@@ -59,7 +62,7 @@ _THOUSANDS = r"\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d
 _DECIMAL_COMMA = r"(?<![\d,])\d+,\d\d(?![\d,])|(?<=\s)\d+,\d(?=\s[^\W\d_]|\s?[€$%]|\.?\s*$)"
 _FRACTION = r"\d+(?:\s/\s|/)\d+"
 NUMBER = re.compile(
-    rf"(?<![A-Za-z0-9_.])(?:[-−]|正?负)?\$?\s?(?:{_THOUSANDS}|{_DECIMAL_COMMA}|{_FRACTION}|\d+)(?:\.\d+)?"
+    rf"(?<![A-Za-z0-9_.])(?:[-−]|正?负)?\$?\s?(?:\d{{1,3}}(?:\.\d{{3}})+,\d\d(?!\d)|{_THOUSANDS}|{_DECIMAL_COMMA}|{_FRACTION}|\d+)(?:\.\d+)?"
     r"\s?(?:\\?%|％)?|(?<![A-Za-z0-9_.])[-−]?\.\d+"
 )
 
@@ -108,6 +111,7 @@ def _has_words_before_number(text: str) -> bool:
 def strip_markup(line: str) -> str:
     """Remove Markdown, special tokens, a closing remark, punctuation and formula delimiters."""
     line = _CLOSING_REMARK.sub("", SPECIAL_TOKEN.sub("", line[-MAX_SENTENCE_LENGTH:])).strip()
+    line = _PICTURES.sub("", line)
     line = re.sub(r"^(?:[*_#>`]+\s*)+|(?<![\s*_`])[\s*_`]+$", "", line).strip()
     line = line.removeprefix(":").removeprefix("：").strip()
     if line in ("\\[", "\\(", "$$", "$", "\\]", "\\)"):

@@ -26,11 +26,14 @@ _DATE = re.compile(
 )
 """Dates and times are values as a whole; no number within them is one."""
 _ODDS = re.compile(
-    r"\b(1) in (\d+)\b|\b(?:chances?|probability|odds)\b.{0,40}?\b(\d+) out of (\d+)\b"
+    r"\b(1) in (\d+)\b|\bratio\b.{0,60}?\b(\d+) to (\d+)\b"
+    r"|\b(?:chances?|probability|odds)\b.{0,40}?\b(\d+) out of (\d+)\b"
 )
 _RATIO = re.compile(r"(?<![\d.])\d+(?:\.\d+)?(?:\s?:\s?\d+(?:\.\d+)?)+(?![\d.]\d)")
 _TUPLE = re.compile(r"[(\[]\s*[-−]?[\d./]+(?:\s*,\s*[-−]?[\d./]+)+\s*[)\]]")
-_ROUNDED = re.compile(r"(?<![\w.,/=])[-−]?\d[\d.,]*(?:/\d+)?\s*≈\s*[-−]?\d[\d.,]*(?<=\d)(?![%/])")
+_ROUNDED = re.compile(
+    r"(?<![\w.,/=])[-−]?\d[\d.,]*(?:/\d+)?\s*≈\s*[-−]?\d[\d.,]*(?<=\d)\s?%?(?![\d/])"
+)
 """A number and its decimals, "5/36 ≈ 0.139": one value."""
 _UNIT = re.compile(
     r"(?:\s?(?:[a-zA-Zа-я]{1,12}|°[CF]?|℃|[€£¥])(?:[²³]|\^?\{?[23]\}?(?!\d))?"
@@ -60,7 +63,8 @@ _PREPOSITION = re.compile(
     r"|di|von|mit|из|на)"
     r"|(?<!total)(?<!sum)(?<!profit)(?<!average)(?<!chance)(?<!probability)(?<!area)"
     r"(?<!length)(?<!speed)(?<!price)(?<!cost)(?<!value)(?<!distance)(?<!perimeter)\s(?:of|de))"
-    r"\s+(?:(?:the|these|those|all|its|his|her|their|der|die|das|les|los)\s+)?[$€£¥]?$"
+    r"\s+(?:(?:the|these|those|all|its|his|her|their|der|die|das|les|los)\s+)?"
+    r"(?:(?:real|positive|negative|natural|integers?|numbers?|values? of)\s+){0,3}[$€£¥]?$"
     r"|^\W*(?:so |thus |hence |therefore,? )?(?:the|these|those|all)\s+$",
     re.IGNORECASE,
 )
@@ -112,7 +116,8 @@ _BETWEEN_EQUATIONS = re.compile(
 )
 _UNSOLVED = re.compile(
     r"(?:^|[:,，]|\b(?:so|hence|thus|that|get|gives|is)\b)\s*"
-    r"((?=[^=]*[a-zA-Z])(?=[^=]*\d)(?:(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])|[-+*/^\d\s.])+=\s*[-−]?\d[\d.,/]*)[.。]?\s*$",
+    r"((?=[^=]*[a-zA-Z])(?=[^=]*\d)(?:(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])|[-+*/^\d\s.])+"
+    r"=\s*[-−]?\d[\d.,/]*)[.。]?\s*$",
     re.IGNORECASE,
 )
 """An equation of a letter with numbers, which states no value: "2x + 1 = 7"."""
@@ -132,18 +137,20 @@ _NO_FORMULA = re.compile(r"^[\d.,]+ +\w*[^\W\d]|[\d.,]\s+and$|[一-鿿]{2}")
 _CHINESE_LATEX = re.compile(r"(?<=[一-鿿，：])[^一-鿿，。；：、$\n]*\\[a-z][^一-鿿，。；：、$\n]*")
 """A formula without delimiters in a Chinese sentence."""
 _BOLD = re.compile(r"\*\*([^*]{1,80})\*\*")
+_NUMBER_WORD = (
+    r"(?:(?:twen|thir|for|fif|six|seven|eigh|nine)ty|zero|two|three|four|five|six|seven|eight|nine"
+    r"|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen)"
+)
+_PART_WORD = "(?:hal(?:f|ve)|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s?"
 _NUMBER_WORDS = re.compile(
-    r"\b(?:(?:twen|thir|for|fif|six|seven|eigh|nine)ty(?:[ -](?:one|two|three|four|five|six"
-    r"|seven|eight|nine))?"
-    r"|zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six"
-    r"|seven|eigh"
-    r"|nine)teen|(?:a|one)(?= (?:hundred|thousand)))(?: hundred| thousand)?\b",
+    rf"\b(?:one|{_NUMBER_WORD})[ -]{_PART_WORD}\b|\b(?:{_NUMBER_WORD}|(?:a|one)(?= (?:hundred|thousand)))"
+    rf"(?:[ -](?:and )?(?:{_NUMBER_WORD}|one|hundred|thousand)\b)*\b",
     re.IGNORECASE,
 )
 _PHRASE = re.compile(
     r"\b(?:is|are|has|have) ((?:no|infinitely many)(?: (?:real|integer|positive|such|other"
     r"|possible))*"
-    r" [a-z]+)",
+    r" [a-z]+|(?:not )?(?:true|false)(?=[.*\s]*$)|(?:mon|tues|wednes|thurs|fri|satur|sun)day)",
     re.IGNORECASE,
 )
 

@@ -86,7 +86,8 @@ _REJECTED_AFTER = re.compile(
 )
 _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:is|be|it['’]s|so|thus|hence|therefore|but|choose|chose|select|pick|leaves?|leaving"
-    r"|left with|answer|option|choice|est|es|ist|sondern|sino|mais|mas|maar|antwort|respuesta|r[ée]ponse"
+    r"|left with|answer|option|choice|est|es|ist|sondern|sino|mais|mas|maar|antwort"
+    r"|respuesta|r[ée]ponse"
     r"|queda|only|а|но|это|(?:go|going|stick) with|opt for|settle on"
     r"|bleibt|reste|remains?)\b|选择?|故|即|为|是|有|答案|は|은|는|[:：→])[\s,*({$]*"
     r"(?:(?:option|choice|answer|statement|letter|the|only|definitely|clearly|la|das"
@@ -110,7 +111,9 @@ _ALTERNATIVE = re.compile(
 )
 """A second guess: "A, maybe B"."""
 _ONLY_LETTER = re.compile(r"[\s*_({\[$]*([A-J])[\s*_)}\]$.。]*")
-_LOWER_LETTER = re.compile(r"(?<!\w)\(([a-j])\)|^([a-j])[).](?=\s)|(?:\bis|[:：])[\s*]+([a-j])(?=\)?[\s.*]*$)")
+_LOWER_LETTER = re.compile(
+    r"(?<!\w)\(([a-j])\)|^([a-j])[).](?=\s)|(?:\bis|[:：])[\s*]+([a-j])(?=\)?[\s.*]*$)"
+)
 _ARTICLE = re.compile(
     r"\s+(?!(?:or|and|because|since|as|is|was|by|fits?|works|holds|follows|seems|the|it|we)\b)[a-z]{2,}"
 )
@@ -200,7 +203,9 @@ def letter_in_sentence(
         return None
     if alone := _ONLY_LETTER.fullmatch(bare):
         return alone.group(1) if alone.group(1) in LETTERS[:num_options] else None
-    if (letters := _several_letters(bare, num_options)) and (is_marked or bare.endswith(letters[-1])):
+    if (letters := _several_letters(bare, num_options)) and (
+        is_marked or bare.endswith(letters[-1])
+    ):
         return letters
     groups = [
         match

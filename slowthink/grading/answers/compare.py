@@ -38,7 +38,9 @@ _INTEGER = re.compile(r"^\s*-?\d{1,200}\s*$")
 _NUMBER = re.compile(r"^\s*-?\d[\d.,]*\s*$")
 _ARITHMETIC = re.compile(r"\d\)?\s*(?:[-+*×÷−]|\\times|\\cdot|\\div)\s*\(?\d")
 _DECIMAL_COMMA = re.compile(r"^(?:R\\\$\s*|€\s*)?-?(?:0,\d+|\d+,(?:\d\d|\d{4,}))$")
-_CONTINENTAL_DECIMAL = re.compile(r"^(?:R\\\$\s*|€\s*)?-?(?:\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})$")
+_CONTINENTAL_DECIMAL = re.compile(
+    r"^(?:R\\\$\s*|€\s*)?-?(?:\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,})(?:\s?€)?$"
+)
 _COMMA_BEFORE_UNIT = re.compile(
     r"^(-?\d+),(\d+)(?=\s*(?:\\text|\\?%|€|[a-zA-ZÀ-ÿ])(?!(?:nd|nd|r|t)\b)|\s*[一-鿿])"
 )
@@ -266,7 +268,9 @@ def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerCompa
 def _state_of_others(gold: str, pred: str) -> bool:
     """Whether two sentences say something of what one word tells apart: "the tens digit is 4" and
     "the units digit is 4"."""
-    named = [match.group(1) if (match := _CHINESE_SUBJECT.match(side)) else "" for side in (gold, pred)]
+    named = [
+        match.group(1) if (match := _CHINESE_SUBJECT.match(side)) else "" for side in (gold, pred)
+    ]
     if all(named):
         return not (named[0] in named[1] or named[1] in named[0])
     subjects = [_SUBJECT.match(side) for side in (gold, pred)]

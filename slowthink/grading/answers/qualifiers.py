@@ -52,9 +52,7 @@ _DECLARED = re.compile(
     r"([a-zA-Z](?:_\{?\w\}?)?|\\[a-z]+)\s*\\in\s*(?:\\mathbb\s*\{?\s*([RZNQC])\s*\}?|([RZNQC]))"
     r"(?:\s*[\^_]\s*\{?\s*([+*])\s*\}?)?"
 )
-_BOUND = re.compile(
-    rf"({_LETTER})\s*(>|<|\\ge(?![a-z])|\\le(?![a-z])|\\ne(?![a-z]))\s*(-?\d+)"
-)
+_BOUND = re.compile(rf"({_LETTER})\s*(>|<|\\ge(?![a-z])|\\le(?![a-z])|\\ne(?![a-z]))\s*(-?\d+)")
 _SIGN_OF_BOUND = {
     "> 0": "positive", "\\ge 1": "positive", "\\ge 0": "nonnegative", "> -1": "nonnegative",
     "< 0": "negative", "\\le -1": "negative", "\\ne 0": "nonzero",
@@ -162,7 +160,9 @@ def stated_range(text: str) -> tuple[str, frozenset[str]] | None:
         name, domain = match.group(1), match.group(2) or match.group(3)
         domains[name] = "Z" if domain == "N" else domain
         if match.group(4) or domain == "N":
-            signs[name] = frozenset(("positive",) if match.group(4) else ("positive", "nonnegative"))
+            signs[name] = frozenset(
+                ("positive",) if match.group(4) else ("positive", "nonnegative")
+            )
     for part in re.split(r"\s*[,;]\s*", text)[1:]:
         if bound := _BOUND.fullmatch(part.strip()):
             name, sign, number = bound.groups()

@@ -127,9 +127,7 @@ def name_others(gold: str, pred: str) -> bool:
     points = [set(re.findall(r"[A-Z]", name)) for name in (gold, pred)]
     calls = [_FUNCTION_AND_ARGUMENT.fullmatch(name) for name in (gold, pred)]
     arguments = [_NUMBER_ARGUMENT.search(name) for name in (gold, pred)]
-    is_other_call = all(calls) or (
-        all(arguments) and arguments[0].group() != arguments[1].group()
-    )
+    is_other_call = all(calls) or (all(arguments) and arguments[0].group() != arguments[1].group())
     return gold != pred and (is_other_call or (all(points) and points[0] != points[1]))
 
 
@@ -158,7 +156,9 @@ def is_solution_of(explicit: Relation, other: Node) -> bool:
         return False
     return all(
         numeric.is_only_root(other, name, numeric.evaluate(body, env), env)
-        for env in numeric.sample_points(names, negative="abs" in nodes.operations(body) | nodes.operations(other))
+        for env in numeric.sample_points(
+            names, negative="abs" in nodes.operations(body) | nodes.operations(other)
+        )
     )
 
 

@@ -98,11 +98,14 @@ _ROMAN_UNIT = re.compile(
     rf"^(.*?[\d\w}})\]])\s*(?:\^\s*\{{?\s*)?{_ROMAN}({_MORE_ROMAN})$", re.DOTALL
 )
 _PLAIN_UNIT = re.compile(
-    rf"^(.*(?:[\d}})]|\\pi(?=\s)))\s*([A-Za-zÀ-ÿа-я][A-Za-zÀ-ÿа-я ]*?(?:\s*/\s*[A-Za-zа-я]+)?){_EXPONENT}$",
+    rf"^(.*(?:[\d}})]|\\pi(?=\s)))\s*([A-Za-zÀ-ÿа-я][A-Za-zÀ-ÿа-я ]*?"
+    rf"(?:\s*/\s*[A-Za-zа-я]+)?){_EXPONENT}$",
     re.DOTALL,
 )
 _CJK_UNIT = re.compile(r"^(.*[\d}%)])\s*([一-鿿℃Ω][一-鿿Ω/]*)$", re.DOTALL)
-_CURRENCY_SIGN = re.compile(r"^(-?)\s*(\\\$|(?:US|R)\s?\\?\$|[¥€£₹])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£₹¢])$")
+_CURRENCY_SIGN = re.compile(
+    r"^(-?)\s*(\\\$|(?:US|R)\s?\\?\$|[¥€£₹])\s*(?=[\d.\\(-])|\s*(\\\$|[¥€£₹¢])$"
+)
 _OHM = re.compile(r"(?<=[\d}])\s*(k?)\s*\\Omega$")
 _DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{\s*[CF]\s*\})?$")
 _INSIDE_FUNCTION = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])[^()]*$")
@@ -121,7 +124,7 @@ _POWER_WORDS = frozenset(("sq", "square", "cubic", "squared", "cubed", "per"))
 _STATEMENT = re.compile(r"(?:is|are|was|were|has|have|does|can|cannot|must|not|but|if)\b")
 """Begins what is said of a symbol: "p is necessary"."""
 _OPERATIONS = frozenset(
-    "times minus plus squared cubed factorial choose over divided multiplied mod modulo".split()
+    ("times", "minus", "plus", "squared", "cubed", "factorial", "choose", "over", "divided", "mod")
 )
 """Words after a number that make another number of it."""
 _NOT_UNITS = ("and", "or", "th", "st", "nd", "rd")
@@ -142,6 +145,7 @@ PERCENT = Unit("%", "percent")
 def split_unit(text: str) -> tuple[str, Unit | None]:
     """Return a normalised text without its unit, and the unit, None if there is none."""
     text = _OHM.sub(r"\\text{\1Ω}", text) if text.endswith("\\Omega") else text
+    text = text.replace("sq. ", "sq ")
     if _PERCENT_SIGN.search(text):
         return _PERCENT_SIGN.sub("", text).strip(), PERCENT
     if text.endswith("‰"):

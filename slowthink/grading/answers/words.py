@@ -203,7 +203,7 @@ def word_key(text: str) -> str | None:
 
 def _key(text: str) -> str:
     """Return the letters and digits in lower case, Latin ones without accents."""
-    key = "".join(re.findall(r"\w+", text)).casefold()
+    key = "".join(re.findall(r"-(?=\d)|\w+", text)).casefold()
     if not key.isascii():
         plain = re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFD", key))
         key = unicodedata.normalize("NFC", plain)
