@@ -143,7 +143,8 @@ _NUMBER_WORD = (
 )
 _PART_WORD = "(?:hal(?:f|ve)|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s?"
 _NUMBER_WORDS = re.compile(
-    rf"\b(?:one|{_NUMBER_WORD})[ -]{_PART_WORD}\b|\b(?:{_NUMBER_WORD}|(?:a|one)(?= (?:hundred|thousand)))"
+    rf"\b(?:one|{_NUMBER_WORD})[ -]{_PART_WORD}\b"
+    rf"|\b(?:{_NUMBER_WORD}|(?:a|one)(?= (?:hundred|thousand)))"
     rf"(?:[ -](?:and )?(?:{_NUMBER_WORD}|one|hundred|thousand)\b)*\b",
     re.IGNORECASE,
 )
