@@ -126,8 +126,8 @@ def name_others(gold: str, pred: str) -> bool:
         return True
     points = [set(re.findall(r"[A-Z]", name)) for name in (gold, pred)]
     calls = [_FUNCTION_AND_ARGUMENT.fullmatch(name) for name in (gold, pred)]
-    arguments = [_NUMBER_ARGUMENT.search(name) for name in (gold, pred)]
-    is_other_call = all(calls) or (all(arguments) and arguments[0].group() != arguments[1].group())
+    arguments = [m.group() for name in (gold, pred) if (m := _NUMBER_ARGUMENT.search(name))]
+    is_other_call = all(calls) or (len(arguments) == 2 and arguments[0] != arguments[1])
     return gold != pred and (is_other_call or (all(points) and points[0] != points[1]))
 
 
