@@ -74,6 +74,16 @@ def test_interval_below_zero_stays_in_the_picture():
     assert float(whisker.get("y1", "inf")) <= svg.WIDE.height - 48
 
 
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_no_axis_has_a_label_twice(last):
+    marks = [svg.ChartPoint(x=step, y=step / 1000) for step in range(1, last + 1)]
+    x = svg.Axis(label="Optimiser step", format="{:.0f}".format)
+    picture = draw(svg.Line(name="a", marks=marks), x=x, y=svg.Axis(label="y", format="{:.0%}".format))
+    texts = [node for node in ET.fromstring(picture).iter(f"{SPACE}text")]
+    x_labels = [node.text for node in texts if (node.text or "").isdigit()]
+    assert x_labels == [str(step) for step in range(last + 1)]
+
+
 def test_crowded_labels_and_ticks_are_thinned_out():
     near = [svg.ChartPoint(x=100 + place, y=0.5, label=f"+{place}") for place in range(3)]
     far = svg.ChartPoint(x=40000, y=0.5, label="+9")

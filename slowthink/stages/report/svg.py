@@ -190,7 +190,7 @@ def _x_scale(marks: Sequence[ChartPoint], axis: Axis, size: Size) -> Scale:
     high = max(mark.x for mark in marks)
     positive = [mark.x for mark in marks if mark.x > 0]
     if axis.log == "never" or not positive or (axis.log == "wide" and high <= 16 * min(positive)):
-        values = ticks(axis.low, high, num=5 if size.width < 500 else 8)
+        values = _labelled_ticks(axis.low, high, axis, num=5 if size.width < 500 else 8)
         return Scale(low=values[0], high=values[-1], start=start, end=end, ticks=values)
     unit = 2.0 ** math.floor(math.log2(min(positive)))
     values = log_ticks(high, unit=unit)
@@ -202,6 +202,16 @@ def _x_scale(marks: Sequence[ChartPoint], axis: Axis, size: Size) -> Scale:
         low=values[0], high=max(high, values[-1]), start=start, end=end, transform=transform
     )
     return replace(scale, ticks=_spaced(values, scale))
+
+
+def _labelled_ticks(low: float, high: float, axis: Axis, *, num: int = 5) -> list[float]:
+    """As `ticks`, but so few that the axis's format prints no two alike: steps of training are 0, 1
+    and 2, not 0, 0.5, 1."""
+    choices = [ticks(low, high, num=fewer) for fewer in range(num, 0, -1)]
+    for values in choices:
+        if len({axis.format(value) for value in values}) == len(values):
+            return values
+    return choices[0]
 
 
 def _spaced(values: Sequence[float], scale: Scale) -> list[float]:
@@ -217,7 +227,7 @@ def _spaced(values: Sequence[float], scale: Scale) -> list[float]:
 def _y_scale(marks: Sequence[ChartPoint], axis: Axis, top: int, size: Size) -> Scale:
     high = max(mark.y if mark.high is None else mark.high for mark in marks)
     low = min(axis.low, *(mark.y if mark.low is None else mark.low for mark in marks))
-    values = ticks(low, high)
+    values = _labelled_ticks(low, high, axis)
     if axis.high is not None:
         values = [value for value in values if value <= axis.high]
     bottom = size.height - 48
