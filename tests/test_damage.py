@@ -20,6 +20,7 @@ from slowthink.pipeline.run import run_recipe
 from slowthink.recipe.loading import parse_recipe
 from slowthink.records import Chain, Cost, Problem
 from slowthink.sampling.ledger import Ledger
+from slowthink.stages.report.data import open_run
 from tests.test_ledger import make_answer, make_chain
 
 # --- the ledger -----------------------------------------------------------------------------------
@@ -242,6 +243,20 @@ MANIFESTS = {
     "no settings": '{"stage_version": 2}', "binary": "\x00\x01", "a number": "7",
     "another type": '{"stage_version": "two", "settings": {}, "inputs": {}, "output_digest": ""}',
 }  # fmt: skip
+CHANGED_VALUES: dict[str, Any] = {
+    "steps": ["a", [3], [{}], True, [{"name": "read", "num_in": 1, "num_out": 1, "reasons": 7}]],
+    "versions": [[], {"pyarrow": []}, "x"], "facts": [None, []], "num_records": ["3", None],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", CHANGED_VALUES)
+def test_a_value_of_another_type_in_a_manifest_is_a_clear_error(key: str, root: Path) -> None:
+    path = root / "pool" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for value in CHANGED_VALUES[key]:
+        path.write_text(json.dumps(manifest | {key: value}))
+        with pytest.raises(DataError, match=r"pool/manifest\.json: .*expected the manifest as"):
+            open_run(root)
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

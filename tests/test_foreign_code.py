@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import slowthink
+from slowthink.engines.models import eos_ids
 from slowthink.environment import python_environment
 from slowthink.errors import ConfigError
 from slowthink.grading.workers import WorkerPool
@@ -204,6 +205,13 @@ def test_a_damaged_model_is_a_clear_error(tmp_path: Path, damage: str) -> None:
     )
     with pytest.raises(ConfigError, match="transformers cannot load it.*expected a folder saved"):
         load_tokenizer(str(tmp_path))
+
+
+def test_end_ids_that_are_none_are_a_clear_error() -> None:
+    assert eos_ids([2, None], 7) == {2, 7}
+    for ids in ({"a": 1}, ["x"], [True], "x", 2.5):
+        with pytest.raises(ConfigError, match=r"`eos_token_id` is .*Correct the model's file"):
+            eos_ids(ids, 7)  # type: ignore[arg-type]
 
 
 TEMPLATES = (

@@ -177,8 +177,18 @@ def test_a_full_standard_output_is_a_clear_error() -> None:
         )  # fmt: skip
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: standard output: No space left on device; expected")
+    assert done.stderr.startswith("error: standard output or a file: No space left on device")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_closed_standard_output_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "graded.csv"
+    path.write_text("gold,pred\n4,4\n")
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m slowthink.cli.app grade "$1" >&- <&-', sys.executable, str(path)],
+        stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_closed_pipe_ends_quietly() -> None:

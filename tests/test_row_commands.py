@@ -146,6 +146,15 @@ def test_any_text_is_written_in_any_format_or_refused(suffix, capsys) -> None:
         assert json.loads(text[0]) == json.loads(Path(pool).read_bytes().split(b"\n")[0])
 
 
+@pytest.mark.parametrize("option", ["--out", "--dropped"])
+def test_a_benchmark_is_not_overwritten_by_what_is_compared_with_it(option, capsys) -> None:
+    pool, exam = (write(name, [{"question": LONG}]) for name in ("pool.jsonl", "exam.jsonl"))
+    before = Path(exam).read_bytes()
+    assert call("decontaminate", pool, "--against", f"{pool},./exam.jsonl", option, exam) == 2
+    assert "exam.jsonl: is the input; expected another file" in capsys.readouterr().err
+    assert Path(exam).read_bytes() == before
+
+
 @pytest.mark.parametrize("command", [("dedup",), ("decontaminate", "--against", "exam.jsonl")])
 def test_bad_rows_lose_nothing_and_exit_1_unless_skipped(command, capsys) -> None:
     write("exam.jsonl", [{"question": "What is 1 + 1?", "answer": "2"}])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import secrets
 import shutil
 import stat
 import subprocess
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from slowthink.data.user_files import write_rows
 from slowthink.errors import ConfigError, DataError, EngineError
 from slowthink.pipeline import run_folder
 from slowthink.pipeline.contract import StageResult
@@ -297,6 +300,26 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     with pytest.raises(OSError, match="full"):
         write_atomic(path, "new")
     assert files_in(tmp_path) == {"f": b"old"}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet", ".txt"])
+def test_a_disk_that_is_full_is_named_by_the_file_and_loses_no_other(suffix, tmp_path) -> None:
+    """Not `standard output`; also a file that has the name which a temporary file once had."""
+    path = tmp_path / f"out{suffix}"
+    mine = tmp_path / f".{path.name}.partial"
+    path.write_text("old")
+    mine.write_text("mine")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    rows = [{"a": secrets.token_hex(500)} for _ in range(9)]
+    try:
+        with pytest.raises(OSError) as error:
+            write_atomic(path, "x" * 9000) if suffix == ".txt" else write_rows(path, rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.filename == str(path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name, mine.name}
+    assert (path.read_text(), mine.read_text()) == ("old", "mine")
 
 
 def test_a_stage_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:

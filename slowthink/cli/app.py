@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         exit_code = 2 if isinstance(error, ConfigError) else 1
     except OSError as error:
         _print_error(
-            f"error: {error.filename or 'standard output'}: {error.strerror or error}; expected a "
+            f"error: {error.filename or 'standard output or a file'}: {error.strerror or error}; expected a "
             "place that can be read and written. Nothing finished is lost. Name another, or free "
             "disk space, then run the same command again."
         )
@@ -134,18 +134,19 @@ def _open_streams() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        stream = getattr(sys, name) or open(os.devnull, mode)  # noqa: SIM115
+        setattr(sys, name, stream)
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
 
 
 def _flush_stdout() -> None:
     """Write what is still in stdout's buffer; if that fails, drop it, or Python would try again."""
-    if sys.stdout is None:
-        return
     try:
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
+        error.filename = "standard output"
         with open(os.devnull, "w") as null:
             os.dup2(null.fileno(), sys.stdout.fileno())
         raise

@@ -58,17 +58,19 @@ def decontaminate(
 
     Example: slowthink decontaminate pool.jsonl --against math500 aime24 --out clean.jsonl
     """
+    from slowthink.api.problems import load_test_sets
     from slowthink.data.user_files import read_user_file
     from slowthink.recipe import ContaminationConfig
 
     if more and not file.exists() and str(file) != "-":  # --against A B FILE
         file, more = Path(more[-1]), [str(file), *more[:-1]]
     config = ContaminationConfig(preset=preset, templates="drop" if templates else "keep")
-    row_files.check_outputs(file, out, dropped)
+    names = _benchmark_names([*(against or ()), *(more or ())])
+    row_files.check_outputs(out, dropped, inputs=[file, *map(Path, names)])
     table = read_user_file(file)
     usable = table.texts(table.require_column("question", question_field))
     row_files.report_guesses(table.name, table.guessed)
-    sets = _load_sets([*(against or ()), *(more or ())], config.preset)
+    sets = load_test_sets(names, preset=config.preset, argument="--against")
     leaks = _find_leaks(table, usable, sets, config)
     added = {leak["line"]: _columns(leak) for leak in reversed(leaks) if leak["dropped"]}
     row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=skip_bad)
@@ -111,17 +113,16 @@ def _columns(leak: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in leak.items() if name.startswith("leak_")}
 
 
-def _load_sets(names: Sequence[str], preset: Preset) -> list[EvaluationSet]:
-    """The benchmarks of these names and files. Raises ConfigError for unknown ones."""
-    from slowthink.api.problems import load_test_sets
-
-    names = [name for text in names for name in text.split(",") if name]
+def _benchmark_names(texts: Sequence[str]) -> list[str]:
+    """Names and files of benchmarks, of texts that may have several. Raises ConfigError without
+    any."""
+    names = [name for text in texts for name in text.split(",") if name]
     if not names:
         raise ConfigError(
             "decontaminate: no benchmark; expected names or files of test problems. Name them: "
             "slowthink decontaminate FILE --against math500 aime24"
         )
-    return load_test_sets(list(dict.fromkeys(names)), preset=preset, argument="--against")
+    return list(dict.fromkeys(names))
 
 
 def _result(

@@ -46,7 +46,7 @@ def dedup(
     from slowthink.api.problems import find_duplicates
     from slowthink.data.user_files import read_user_file
 
-    row_files.check_outputs(file, out, dropped)
+    row_files.check_outputs(out, dropped, inputs=[file])
     table = read_user_file(file)
     column = table.require_column("question", question_field)
     answer = table.column("answer", answer_field)

@@ -80,7 +80,7 @@ def grade(
         raise ConfigError(
             "grade: --compare grades in every mode; leave --mode, --judge and --out out."
         )
-    row_files.check_outputs(file, out)
+    row_files.check_outputs(out, inputs=[file])
     columns = {"gold": gold_field, "pred": pred_field, "response": response_field}
     source = open_pairs(file, columns=columns)
     table = source.table

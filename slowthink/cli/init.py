@@ -21,6 +21,7 @@ import typer
 from slowthink.cli import row_files
 from slowthink.cli.options import Json, print_result
 from slowthink.errors import ConfigError
+from slowthink.serialise import write_atomic
 
 if TYPE_CHECKING:
     from slowthink.data.user_files import UserFile
@@ -83,7 +84,7 @@ def init(
     row_files.report_bad_rows(table.name, table.bad_rows, skip_bad=True)
     _check_columns(table, kind, columns)
     text = _recipe_text(kind, table, columns, model=model, name=_safe_name(data.stem))
-    path.write_text(text, encoding="utf-8")
+    write_atomic(path, text)
     result = {"recipe": str(path), "kind": kind, "columns": columns, "num_rows": len(table.rows)}
     lines = [
         f"recipe            {path}, for {len(table.rows)} rows of {data}",

@@ -6,6 +6,7 @@ and the command exits 1 unless --skip-bad is given.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -147,12 +148,13 @@ def write_split(
         write_rows(dropped, rows)
 
 
-def check_outputs(file: Path, *outputs: Path | None) -> None:
-    """Raise ConfigError before any work if an output cannot be written, or two are the same."""
+def check_outputs(*outputs: Path | None, inputs: Sequence[Path]) -> None:
+    """Raise ConfigError before any work if an output cannot be written, is one of the files that
+    are read, or is named twice."""
     from slowthink.data.user_files import check_output
 
     named = [path for path in outputs if path is not None]
-    for path in named:
-        check_output(path, source=file)
+    for path, source in itertools.product(named, inputs):
+        check_output(path, source=source)
     if len({str(path) for path in named}) < len(named):
         raise ConfigError(f"{named[0]}: is named twice; expected two files. Name another.")

@@ -9,7 +9,7 @@ change a result in silence. Manifests made before digests were recorded cover `d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,23 @@ _REQUIRED: dict[str, type] = {
 }  # fmt: skip
 
 
+def _are_steps(value: Any) -> bool:
+    """Steps of a stage: name, numbers of rows before and after, reasons by number."""
+    return value is None or all(
+        isinstance(step["name"], str)
+        and type(step["num_in"]) is type(step["num_out"]) is int
+        and isinstance(step.get("reasons") or {}, dict)
+        for step in value
+    )
+
+
+def _are_versions(value: Any) -> bool:
+    return value is None or all(isinstance(version, str) for version in value.values())
+
+
+_OPTIONAL: dict[str, Callable[[Any], bool]] = {"steps": _are_steps, "versions": _are_versions}
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Manifest of a finished stage, from the stage's folder. Raises DataError if it is damaged."""
     path = folder / MANIFEST
@@ -36,9 +53,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise ValueError("no such file")
         manifest = json.loads(path.read_text("utf-8"))
         wrong = [name for name, kind in _REQUIRED.items() if type(manifest.get(name)) is not kind]
+        wrong += [name for name, is_form in _OPTIONAL.items() if not is_form(manifest.get(name))]
         problem = f"`{wrong[0]}` is missing or of another type" if wrong else ""
-    except (OSError, ValueError, RecursionError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problem = str(error)
+    except (AttributeError, KeyError, TypeError):
+        problem = "a value is missing or of another type"
     if problem:
         raise DataError(
             f"{path}: {problem[:200]}; expected the manifest as the stage wrote it. {_REMEDY}"

@@ -26,6 +26,7 @@ from slowthink.data.rows import (
     read_rows,
 )
 from slowthink.errors import ConfigError, DataError
+from slowthink.serialise import replacing
 
 WRITTEN_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -167,12 +168,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if str(path) == STDIN:
         _write_jsonl(sys.stdout, rows)
         return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         _write_file(partial, path, rows)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_file(partial: Path, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -166,6 +166,11 @@ def context_length(folder: Path) -> int | None:
 def eos_ids(config_ids: int | list[int] | None, tokenizer_id: int | None) -> frozenset[int]:
     """All ids that end a turn: the generation config's, one or several, and the tokenizer's."""
     ids = config_ids if isinstance(config_ids, list) else [config_ids]
+    if any(id is not None and type(id) is not int for id in ids):
+        raise ConfigError(
+            f"generation_config.json: `eos_token_id` is {config_ids!r:.100}; expected the id, or a "
+            "list of the ids, that end a turn. Correct the model's file."
+        )
     return frozenset(id for id in (*ids, tokenizer_id) if id is not None)
 
 
