@@ -78,8 +78,10 @@ def test_interval_below_zero_stays_in_the_picture():
 def test_no_axis_has_a_label_twice(last):
     marks = [svg.ChartPoint(x=step, y=step / 1000) for step in range(1, last + 1)]
     x = svg.Axis(label="Optimiser step", format="{:.0f}".format)
-    picture = draw(svg.Line(name="a", marks=marks), x=x, y=svg.Axis(label="y", format="{:.0%}".format))
-    texts = [node for node in ET.fromstring(picture).iter(f"{SPACE}text")]
+    picture = draw(
+        svg.Line(name="a", marks=marks), x=x, y=svg.Axis(label="y", format="{:.0%}".format)
+    )
+    texts = list(ET.fromstring(picture).iter(f"{SPACE}text"))
     x_labels = [node.text for node in texts if (node.text or "").isdigit()]
     assert x_labels == [str(step) for step in range(last + 1)]
 
