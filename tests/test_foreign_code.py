@@ -195,6 +195,36 @@ def test_a_setting_allows_it(foreign_model: Path, monkeypatch: pytest.MonkeyPatc
     assert (foreign_model.parent / "ran").exists()
 
 
+def test_a_models_config_has_no_kernel_loaded_from_the_hub(tmp_path: Path) -> None:
+    """transformers would load and run it, whatever attention is asked for."""
+    pytest.importorskip("transformers")
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from slowthink.engines.models import from_folder
+
+    LlamaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=9).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"_attn_implementation": "mallory/attention"})
+    )
+    with pytest.raises(ConfigError, match=r"mallory/attention.*engine\.trust_remote_code=true"):
+        from_folder(AutoModelForCausalLM, tmp_path, attn_implementation="sdpa")
+
+
+def test_a_model_that_needs_another_package_is_a_clear_error(tmp_path: Path) -> None:
+    from slowthink.engines.models import from_folder
+
+    class NeedsPackage:
+        @staticmethod
+        def from_pretrained(folder: Path, **_: object) -> None:
+            raise ImportError("needs `nothere`: pip install nothere")
+
+    with pytest.raises(
+        ConfigError, match=r"without another package .*pip install nothere.*Install"
+    ):
+        from_folder(NeedsPackage, tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["config.json", "nothing saved"])
 def test_a_damaged_model_is_a_clear_error(tmp_path: Path, damage: str) -> None:
     pytest.importorskip("transformers")

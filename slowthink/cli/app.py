@@ -112,8 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _print_error(
             f"error: {error.filename or 'standard output or a file'}: {error.strerror or error}; "
-            "expected a place that can be read and written. Nothing finished is lost. Name another, "
-            "or free disk space, then run the same command again."
+            "expected a place that can be read and written. Nothing finished is lost. Name "
+            "another, or free disk space, then run the same command again."
         )
         exit_code = 1
     except Exception as error:

@@ -17,10 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from slowthink.errors import ConfigError, EngineError, missing_extra
-from slowthink.serialise import digest, file_sha256, sync_folder, write_atomic
+from slowthink.serialise import (
+    digest,
+    file_sha256,
+    is_file,
+    read_text,
+    sync_folder,
+    write_atomic,
+)
 
 EMBEDDED = "smollm2-135m"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_KERNEL = re.compile(r'"_attn_implementation"\s*:\s*"[^"]*/[^"]*"')
+"""A model's config that has transformers load its attention, code, from a repository of the Hub."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -119,14 +128,23 @@ def from_folder(
     transformers would ask on the terminal. Raises ConfigError for such a folder, and a damaged one.
     """
     arguments["trust_remote_code"] = trust_remote_code
+    config = Path(folder) / "config.json"
+    if not trust_remote_code and is_file(config) and (kernel := _KERNEL.search(read_text(config))):
+        raise untrusted_code(folder, f"its config names a kernel of the Hub, {kernel[0]:.100}")
     try:
         return auto_class.from_pretrained(folder, **arguments)
     except Exception as error:  # each format of weights has exceptions of its own
-        if isinstance(error, ImportError | MemoryError) or "out of memory" in str(error):
+        if isinstance(error, MemoryError) or "out of memory" in str(error):
             raise
         if needs_code(error):
             raise untrusted_code(folder) from None
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if isinstance(error, ImportError):
+            raise ConfigError(
+                f"model `{folder}`: transformers cannot load it without another package ({cause}); "
+                "expected a model for the packages that are installed. Install that package, if "
+                "you want it, or name another model."
+            ) from error
         raise ConfigError(
             f"model `{folder}`: transformers cannot load it ({cause}); expected a folder saved by "
             "transformers, with all of its files. Save or download it again, or name another model."
@@ -138,12 +156,14 @@ def needs_code(error: Exception) -> bool:
     return "trust_remote_code" in str(error)
 
 
-def untrusted_code(folder: Path | str) -> ConfigError:
-    """The error for a model that needs code of its folder."""
+def untrusted_code(
+    folder: Path | str,
+    code: str = "its folder has Python code of its own (`auto_map` in its config)",
+) -> ConfigError:
+    """The error for a model that needs code of its folder, or of the Hub."""
     return ConfigError(
-        f"model `{folder}`: its folder has Python code of its own (`auto_map` in its config), "
-        "which must run to load it; expected a model that transformers has a class for. Name "
-        "another model; or, only if you have read and trust that code: "
+        f"model `{folder}`: {code}, which must run to load it; expected a model that transformers "
+        "has a class for. Name another model; or, only if you have read and trust that code: "
         "--set engine.trust_remote_code=true"
     )
 

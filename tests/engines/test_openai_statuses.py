@@ -60,6 +60,7 @@ def refuse_in_stream(status: int | str, text: str = "no") -> Any:
     ("status", "text", "remedy"),
     [
         (400, "no such thing", "change the request"),
+        (308, "", "redirects to another address.*Name that address, perhaps with https"),
         (400, "max_tokens: at most 8192", "Lower the budget"),
         (400, "'temperature' does not support 0.6", "temperature: 1, top_p: 1"),
         (400, "unknown provider", "extra_body or reasoning_effort: it names `provider`"),

@@ -27,7 +27,7 @@ from slowthink.engines.transformers.static_step import (
     SynchronisationError,
     bucket,
 )
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import AnswerMachine
 from slowthink.recipe import EngineConfig
 from slowthink.records import Sampling
@@ -99,6 +99,15 @@ def test_rows_that_join_and_leave_decode_as_alone_whatever_the_shapes(sampling) 
     assert max(map(len, alone)) > 20
     assert decode(model, sampling, static=False) == alone
     assert decode(model, sampling, static=True) == alone
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0)])
+def test_weights_that_are_no_numbers_draw_no_token(sampling) -> None:
+    model = make_model()
+    with torch.inference_mode():
+        model.lm_head.weight[7, 2] = float("nan")
+        with pytest.raises(EngineError, match=r"not numbers \(NaN, torch.float32\).*engine.dtype"):
+            list(Decoder(model, "cpu").decode([make_row((5, 6, 7), 15, sampling)]))
 
 
 def test_the_next_tokens_of_a_whole_forward_pass_are_decoded() -> None:

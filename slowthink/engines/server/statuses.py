@@ -78,6 +78,11 @@ def rejection(
 
 def _remedy(status: int, text: str, config: EndpointConfig) -> str:
     variable = config.api_key_env
+    if 300 <= status < 400:
+        return (
+            "The server redirects to another address, which the key is not sent to. Name that "
+            "address, perhaps with https: engine.endpoints.urls."
+        )
     if status in (401, 403) and variable is None:
         return "Name the environment variable with the key: engine.endpoints.api_key_env."
     if status == 401:

@@ -18,6 +18,7 @@ import torch
 from slowthink.engines.token_sampling import Draw, SampledToken, sample_tokens
 from slowthink.engines.transformers.kv_cache import KeyValues, Window, causal_mask
 from slowthink.engines.transformers.static_step import MIN_COLUMNS, StaticStep, bucket
+from slowthink.errors import EngineError
 from slowthink.forcing.machine import Action, ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Cost, Sampling
 
@@ -179,6 +180,7 @@ class Decoder:
         started: list[DecodingRow | None] = []
         if fed:
             logits_BV = self._prefill([row.tokens for row in fed], len(slots))
+            _require_numbers(logits_BV)
             started = self._decide(fed, logits_BV)
         first_copy = len(slots) + len(fed)
         self._kv.copy(sources, range(first_copy, first_copy + len(copied)), num_columns)
@@ -264,6 +266,16 @@ class Decoder:
         elif action.kind is ActionKind.KEEP and row.next_action().kind is ActionKind.SAMPLE:
             row.pending.append(sampled.token)
         return bool(row.pending)
+
+
+def _require_numbers(logits_BV: torch.Tensor) -> None:
+    """Raise EngineError if a prompt's logits are NaN, of which a token would be drawn in silence."""
+    if logits_BV.isnan().any():
+        raise EngineError(
+            f"the model's logits are not numbers (NaN, {logits_BV.dtype}) after a prompt; expected "
+            "numbers. Its weights are damaged, or too large for their type: set engine.dtype to "
+            "float32, or name another model."
+        )
 
 
 def _sample(
