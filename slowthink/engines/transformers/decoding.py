@@ -269,7 +269,7 @@ class Decoder:
 
 
 def _require_numbers(logits_BV: torch.Tensor) -> None:
-    """Raise EngineError if a prompt's logits are NaN, of which a token would be drawn in silence."""
+    """Raise EngineError if a prompt's logits are NaN: a token would be drawn in silence."""
     if logits_BV.isnan().any():
         raise EngineError(
             f"the model's logits are not numbers (NaN, {logits_BV.dtype}) after a prompt; expected "
