@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, DataError
 from slowthink.stages.train.checkpoint import (
     PARTIAL,
+    check_files,
     check_processes,
     checkpoints,
     move_into_place,
@@ -39,6 +40,24 @@ def test_a_checkpoint_written_again_replaces_the_old_one(tmp_path):
         _write(tmp_path, 50)
         move_into_place(tmp_path)
     assert (checkpoints(tmp_path)[0] / "optimizer.pt").read_text() == "50"
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "the digests"])
+def test_a_damaged_checkpoint_is_not_resumed(damage, tmp_path):
+    _write(tmp_path, 50)
+    move_into_place(tmp_path)
+    (checkpoint,) = checkpoints(tmp_path)
+    check_files(checkpoint)
+    file = checkpoint / ("digests.json" if damage == "the digests" else "optimizer.pt")
+    file.unlink() if damage == "remove" else file.write_text(
+        {"flip": "40", "cut": "5"}.get(damage, "{")
+    )
+    with pytest.raises(DataError, match=rf"{file.name}: is missing or has changed.*rm -r .*-50"):
+        check_files(checkpoint)
+
+
+def test_an_older_checkpoint_has_no_digests(tmp_path):
+    check_files(tmp_path)
 
 
 @pytest.mark.parametrize(("number", "sharded"), [(2, False), (1, True), (4, True)])

@@ -2,6 +2,7 @@
 
 work/train/checkpoint-50/   weights, optimiser with fp32 masters, LR schedule, random state, log
     processes.json          {"num_processes": 2, "sharded": true}
+    digests.json            SHA-256 of each file
 
 Under FSDP2 there are no weights apart: each process writes its share of the optimiser, with its
 masters, to `optimizer-RANK.pt`. A checkpoint is for the number of processes that wrote it.
@@ -14,7 +15,9 @@ import os
 import shutil
 from pathlib import Path
 
-from slowthink.errors import ConfigError
+from slowthink.data.manifests import file_digests
+from slowthink.errors import ConfigError, DataError
+from slowthink.serialise import file_sha256, is_file
 
 PARTIAL = "partial"
 """Folder in which a checkpoint is written before it is moved into place."""
@@ -22,6 +25,7 @@ NUM_KEPT = 2
 CANDIDATES = "candidates"
 """Folder of the models from which the development problems choose, see `candidates`."""
 PROCESSES_FILE = "processes.json"
+DIGESTS_FILE = "digests.json"
 
 
 def checkpoints(work: Path) -> list[Path]:
@@ -44,6 +48,8 @@ def candidates(work: Path) -> dict[int, Path]:
 def move_into_place(work: Path) -> None:
     """Move a checkpoint from `partial/` into place, and remove all but the last two."""
     for checkpoint in checkpoints(work / PARTIAL):
+        text = json.dumps(file_digests(checkpoint), indent=1)
+        (checkpoint / DIGESTS_FILE).write_text(text, "utf-8")
         for file in checkpoint.iterdir():
             _fsync(file)
         target = work / checkpoint.name
@@ -52,6 +58,26 @@ def move_into_place(work: Path) -> None:
     _fsync(work)
     for old in checkpoints(work)[:-NUM_KEPT]:
         shutil.rmtree(old)
+
+
+def check_files(checkpoint: Path) -> None:
+    """Raise DataError unless a checkpoint's files are as they were written; without a record, they
+    are not checked."""
+    path = checkpoint / DIGESTS_FILE
+    if not path.exists():
+        return
+    try:
+        digests = dict(json.loads(path.read_text("utf-8")))
+    except ValueError:
+        digests = {DIGESTS_FILE: ""}
+    for name, digest in digests.items():
+        file = checkpoint / name
+        if not is_file(file) or file_sha256(file) != digest:
+            raise DataError(
+                f"{file}: is missing or has changed since it was written; expected the checkpoint "
+                "as training wrote it. Remove it, to resume from the one before it: "
+                f"rm -r {checkpoint}"
+            )
 
 
 def write_processes(checkpoint: Path, *, num_processes: int, sharded: bool) -> None:

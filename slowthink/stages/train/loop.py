@@ -21,6 +21,7 @@ from slowthink.recipe import TrainConfig
 from slowthink.stages.train.candidates import SaveCandidates, candidate_steps
 from slowthink.stages.train.checkpoint import (
     PARTIAL,
+    check_files,
     check_processes,
     checkpoint_step,
     checkpoints,
@@ -90,7 +91,7 @@ def fine_tune(
 
     `precision` defaults to `choose_precision`. Called by each of the processes that train together,
     within `process_group`, with the same arguments. Raises EngineError if the loss diverges or the
-    memory is full, ConfigError if another number of processes wrote the checkpoint, or if a package
+    memory is full, DataError if the checkpoint is damaged, ConfigError if another number of processes wrote the checkpoint, or if a package
     that the settings need is not installed. `run_name`: name for trackers. `save` writes a model
     into a folder: one after each epoch, with `checkpoint: dev`.
     """
@@ -171,6 +172,8 @@ def _last_checkpoint(work: Path, config: TrainConfig, notify: Callable[[str], No
     if not complete:
         return None
     check_processes(complete[-1], num_processes=world_size(), sharded=is_sharded(config))
+    if rank() == 0:
+        check_files(complete[-1])
     notify(f"train: resuming after step {checkpoint_step(complete[-1])}")
     return complete[-1]
 
