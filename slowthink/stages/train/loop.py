@@ -91,9 +91,9 @@ def fine_tune(
 
     `precision` defaults to `choose_precision`. Called by each of the processes that train together,
     within `process_group`, with the same arguments. Raises EngineError if the loss diverges or the
-    memory is full, DataError if the checkpoint is damaged, ConfigError if another number of processes wrote the checkpoint, or if a package
-    that the settings need is not installed. `run_name`: name for trackers. `save` writes a model
-    into a folder: one after each epoch, with `checkpoint: dev`.
+    memory is full, DataError if the last checkpoint is damaged, ConfigError if another number of
+    processes wrote it, or if a package that the settings need is not installed. `run_name`: name
+    for trackers. `save` writes a model into a folder: one after each epoch, with `checkpoint: dev`.
     """
     started = time.monotonic()
     require_packages(this_setup(config))
