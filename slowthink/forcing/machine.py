@@ -145,6 +145,7 @@ class Action:
 
 _SAMPLE = Action(ActionKind.SAMPLE)
 _KEEP = Action(ActionKind.KEEP)
+_RESAMPLE = Action(ActionKind.RESAMPLE)
 _REPLACE = Action(ActionKind.REPLACE)
 _ROLLBACK = Action(ActionKind.ROLLBACK)
 _STOP = Action(ActionKind.STOP)
@@ -265,19 +266,18 @@ class ForcingMachine:
         The action is FORCE (a wait string's first token), RESAMPLE or STOP. For engines that must
         decide before they see the sampled token.
         """
-        position = len(self.ids)
-        event_kind = self._next_event_kind()
+        event_kind, valid_up_to = self._next_event_kind(), self.cap
         wait_string = self.rules.wait_string_ids(self.num_waits)
         if event_kind is EventKind.END:
             action = _STOP
-        elif event_kind is EventKind.WAIT and wait_string:
-            action = Action(ActionKind.FORCE, wait_string[0])
+        elif event_kind is EventKind.MINIMUM:
+            action, valid_up_to = _RESAMPLE, min(self.rules.min_thinking_tokens, self.cap)
         else:
-            action = Action(ActionKind.RESAMPLE)
+            action = Action(ActionKind.FORCE, wait_string[0]) if wait_string else _RESAMPLE
+            valid_up_to = self.cap - len(wait_string)
         if self._banned or self._depends_on_ids:
             return action, 1
-        change_positions = (self.rules.min_thinking_tokens, self.cap - len(wait_string), self.cap)
-        return action, min((at - position for at in change_positions if at > position), default=1)
+        return action, max(1, valid_up_to - len(self.ids))
 
     def _budget_is_used_up(self) -> bool:
         if len(self.ids) >= self.cap:

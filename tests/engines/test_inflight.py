@@ -29,6 +29,7 @@ from tests.engines.test_token_sampling import brute
 from tests.engines.toy_engine import (
     EOS,
     FINISH,
+    LETTERS,
     Tokenizer,
     ToyRequest,
     compiled,
@@ -88,7 +89,13 @@ def row_of(request: ToyRequest, history=None) -> ForcedRow:
         seed=request.seed,
         engine_is_greedy=request.engine_is_greedy,
     )
-    return ForcedRow(compiled(request.args), settings, outputs=request.outputs, history=history)
+    args = dataclasses.replace(request.args, log=name_of(request))
+    return ForcedRow(compiled(args), settings, outputs=request.outputs, history=history)
+
+
+def name_of(request: ToyRequest) -> str:
+    """The name under which its history is stored."""
+    return str(id(request))
 
 
 def expected(request: ToyRequest) -> list[int]:
@@ -186,19 +193,45 @@ def test_a_batch_whose_ids_are_read_from_the_logits_equals_each_request_alone(
 
 @given(toy_requests, st.integers(0, 999))
 @settings(max_examples=40, deadline=None)
-def test_a_finished_request_replayed_gives_its_chain_and_answer(request, seed) -> None:
+def test_a_finished_request_gives_its_chain_and_answer(request, seed) -> None:
+    """By the flow of its row, continued, and by another that replays all ids."""
     engine = Engine([request], seed)
     engine.run()
-    engine.stepper.collect_outputs()
+    engine.stepper.record_last_ends({name_of(request): len(request.outputs)})
     history = engine.histories[id(request)]
-    flow = Flow(compiled(request.args), cap=request.args.budget.max_thinking_tokens)
-    flow.replay(request.outputs, history.ends)
+    replaying = Flow(compiled(request.args), cap=request.args.budget.max_thinking_tokens)
+    assert history.flow.num_outputs < len(request.outputs)
     generated = generate_alone(request.model, request.prompt, request.args, seed=request.seed)
-    assert flow.num_unexpected == 0
-    assert (flow.thinking.ids, flow.thinking.events) == (generated.thinking, generated.events)
-    assert flow.closing == generated.closing
-    if generated.closing is not None:
-        assert (flow.answering.ids, flow.answering.end_reason) == (generated.answer, generated.end)
+    for flow in (history.flow, replaying):
+        flow.replay(request.outputs, history.ends)
+        assert flow.num_unexpected(request.outputs) == 0
+        assert (flow.thinking.ids, flow.thinking.events) == (generated.thinking, generated.events)
+        assert flow.closing == generated.closing
+        if generated.closing is not None:
+            answer = flow.answering.ids, flow.answering.end_reason
+            assert answer == (generated.answer, generated.end)
+    assert history.flow.num_forced == replaying.num_forced
+    assert history.flow.num_sampled == replaying.num_sampled
+
+
+def test_ids_that_were_not_forced_are_counted() -> None:
+    budget = Budget(
+        max_thinking_tokens=6, waits=1, wait_strings=("cd",), final_answer_cue="fg",
+        answer_tokens=1, end_rule="probability", end_probability=0.0,
+    )  # fmt: skip
+    args = ForcingArgs(format=TAGS, budget=budget, sampling=Sampling())
+    request = ToyRequest(1, [0, 1], args, 0)
+    engine = Engine([request], 0)
+    engine.run()
+    ends, outputs = engine.histories[id(request)].ends, request.outputs
+    assert Tokenizer().decode(outputs) == "cdEhg$"  # wait, closing, one token of the answer, end
+    counts = []
+    for changed in range(len(outputs)):
+        flow = Flow(compiled(request.args), cap=6)
+        ids = [*outputs[:changed], LETTERS.index("b"), *outputs[changed + 1 :]]
+        flow.replay(ids, ends)
+        counts.append(flow.num_unexpected(ids))
+    assert counts == [1, 1, 1, 1, 0, 1]
 
 
 @given(toy_requests)
@@ -216,7 +249,7 @@ def test_forced_strings_are_inferred_from_the_ids(request) -> None:
     assume(len(places) == num_waits)  # the model drew no wait string itself
     flow = Flow(compiled(args), cap=budget.max_thinking_tokens)
     flow.replay([*text_of(generated), EOS], {}, infer=True)
-    assert flow.num_unexpected == 0
+    assert flow.num_unexpected([*text_of(generated), EOS]) == 0
     whole = [*flow.thinking.ids, *(flow.closing or ()), *flow.answering.ids]
     assert whole == text_of(generated)
 

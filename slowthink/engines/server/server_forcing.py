@@ -100,8 +100,8 @@ def _replay(compiled: CompiledArgs, reply: ServerReply, job: Job) -> Flow:
         }
         for token, logprobs in zip(ids, reply.logprobs, strict=True):
             flow.observe([token], _declared_end(flow, token, logprobs, trigger_texts))
-    if flow.num_unexpected:
-        raise _not_forced(f"{flow.num_unexpected} of {len(ids)} tokens differ from the forced ones")
+    if num_unexpected := flow.num_unexpected(ids):
+        raise _not_forced(f"{num_unexpected} of {len(ids)} tokens differ from the forced ones")
     if flow.thinking.next_action().kind is not ActionKind.STOP:
         raise _not_forced(f"thinking did not end within {len(flow.thinking.ids)} tokens of {cap}")
     return flow

@@ -9,21 +9,19 @@ with `due`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from slowthink.engines.session import draw_uniform
 from slowthink.engines.vllm.draws import LogitEdit
-from slowthink.engines.vllm.request_flow import NO_END, RUNNER_UP, CompiledArgs, DeclaredEnd, Flow
+from slowthink.engines.vllm.request_flow import (
+    NO_END,
+    RUNNER_UP,
+    CompiledArgs,
+    DeclaredEnd,
+    Flow,
+    History,
+)
 from slowthink.records import Sampling
-
-
-@dataclass
-class History:
-    """State of a request that must survive preemption: it is then added again with its ids only."""
-
-    ends: dict[int, DeclaredEnd] = field(default_factory=dict)
-    """By output index."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +63,7 @@ class ForcedRow:
     def replay_outputs(self) -> None:
         """Replay the outputs from the start, since they were replaced or some removed."""
         self.flow = Flow(self.compiled, cap=self.settings.cap, cached_ids=self.settings.cached_ids)
+        self.history.flow = self.flow
         self.flow.replay(self.outputs, self.history.ends, infer=self._infer)
         self._infer, self.is_ready = False, True
         self._start_instruction()
@@ -86,7 +85,7 @@ class ForcedRow:
         if len(self.outputs) < self.num_observed:
             self.replay_outputs()
         else:
-            self.flow.replay(self.outputs, self.history.ends, start=self.num_observed)
+            self.flow.replay(self.outputs, self.history.ends)
             self._start_instruction()
         return True
 

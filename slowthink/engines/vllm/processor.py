@@ -39,10 +39,11 @@ from vllm.v1.worker.gpu.sample.logits_processor import (
 
 from slowthink.engines.session import Compiler
 from slowthink.engines.vllm.client import read_eos_ids, read_stop_id
-from slowthink.engines.vllm.forced_row import ForcedRow, History, RowSettings
+from slowthink.engines.vllm.forced_row import ForcedRow, RowSettings
 from slowthink.engines.vllm.request_args import ForcingArgs, read_args, refuse_conflicts
 from slowthink.engines.vllm.request_flow import (
     CompiledArgs,
+    History,
     RequestArguments,
     check_fits,
     compile_args,
@@ -222,6 +223,8 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
             history=history,
         )
         setattr(params, _HISTORY_ATTRIBUTE, row.history)
+        if isinstance(params.extra_args, RequestArguments):
+            params.extra_args.history = row.history
         if args.log is not None:
             self._histories[args.log] = row.history
         return row

@@ -14,7 +14,7 @@ No torch. Replaying the ids of a finished request gives its chain, closing and a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import ne
 from typing import Any, NamedTuple
@@ -45,6 +45,8 @@ NO_END = -2
 """No end can be declared at this token."""
 RUNNER_UP = -1
 """A declared end is refused: a token sampled without the triggers replaces it."""
+ALWAYS = 2**40
+"""Number of tokens of the last instruction: the engine ends the request at its id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,8 @@ class RequestArguments(dict[str, Any]):
     def __init__(self, arguments: dict[str, Any], compiled: CompiledArgs) -> None:
         super().__init__(arguments)
         self.compiled = compiled
+        self.history: History | None = None
+        """Set by the logits processor, if it is in this process."""
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)
@@ -201,6 +205,17 @@ class DeclaredEnd:
     """The end is valid only if this id was output; -1: always."""
 
 
+@dataclass
+class History:
+    """State of a request that must survive preemption: it is then added again with its ids only."""
+
+    ends: dict[int, DeclaredEnd] = field(default_factory=dict)
+    """By output index."""
+    seed: int = 0
+    flow: Flow | None = None
+    """Of the request's row; it has recorded the outputs up to the row's last instruction."""
+
+
 class Flow:
     """Thinking, closing, answer and end of one request."""
 
@@ -218,8 +233,8 @@ class Flow:
         self.answering: AnswerMachine | None = None
         self.num_sampled = 0
         self.num_forced = 0
-        self.num_unexpected = 0
-        """Tokens that differ from the forced ones: something else edits the logits."""
+        self.num_outputs = 0
+        """Number of outputs recorded."""
         self._forced: list[int] = []
         """Ids to output next: of a wait string, the closing, the end of the text."""
         self._thinking_is_over = bool(compiled.args.num_closing)
@@ -230,6 +245,8 @@ class Flow:
         """How the next token is chosen."""
         num_tokens = self._advance()
         if self._forced:
+            if self._forced[-1] == self.compiled.stop_id:
+                num_tokens = ALWAYS
             return Instruction(forced=tuple(self._forced), num_tokens=num_tokens)
         if self.answering is None:
             return self._thinking_instruction()
@@ -263,9 +280,9 @@ class Flow:
 
     def _record(self, tokens: Sequence[int], end: DeclaredEnd | None) -> None:
         """`observe`, after `_advance`."""
+        self.num_outputs += len(tokens)
         if self._forced:
             self.num_forced += len(tokens)
-            self.num_unexpected += sum(map(ne, tokens, self._forced))
             del self._forced[: len(tokens)]
         elif self.answering is not None:
             self.num_sampled += len(tokens)
@@ -348,28 +365,31 @@ class Flow:
             machine.observe(token)
         elif action.kind is ActionKind.REPLACE:
             self.num_forced += 1
-            self._count_unexpected(machine.next_action().token, token)
+            machine.next_action()
         elif action.kind is ActionKind.STOP:
             self._end_thinking()
             self.num_forced += 1
-            self._count_unexpected(self._forced.pop(0), token)
+            del self._forced[0]
 
-    def _count_unexpected(self, expected: int, token: int) -> None:
-        self.num_unexpected += expected != token
+    def num_unexpected(self, outputs: Sequence[int]) -> int:
+        """How many of the recorded outputs, to the end of the request, are not those of this flow:
+        forced ids were not output, since something else edits the logits."""
+        answer = self.answering.ids if self.answering is not None else ()
+        thinking = self.thinking.ids[self.compiled.args.num_cached :]
+        expected = [*thinking, *(self.closing or ()), *answer]
+        text, rest = list(outputs[: len(expected)]), outputs[len(expected) :]
+        num_wrong = 0 if text == expected else sum(map(ne, text, expected))
+        num_missing, eos_ids = len(expected) - len(text), self.compiled.token_format.eos_ids
+        return num_wrong + num_missing + sum(token not in eos_ids for token in rest)
 
     # -- replaying ids --
 
     def replay(
-        self,
-        outputs: Sequence[int],
-        ends: dict[int, DeclaredEnd],
-        *,
-        start: int = 0,
-        infer: bool = False,
+        self, outputs: Sequence[int], ends: dict[int, DeclaredEnd], *, infer: bool = False
     ) -> None:
-        """Record the output ids from index `start`. `ends`: declared ends by output index; with
-        `infer` they are inferred from the ids, and added to it."""
-        while start < len(outputs):
+        """Record the output ids that are not recorded yet. `ends`: declared ends by output index;
+        with `infer` they are inferred from the ids, and added to it."""
+        while (start := self.num_outputs) < len(outputs):
             if infer and (inferred := self._infer_end(outputs, start)) is not None:
                 ends[start] = inferred
             limit = self._advance()
@@ -377,7 +397,6 @@ class Flow:
             if not self._forced:
                 tokens, end = self._up_to_end(tokens, ends, start)
             self._record(tokens, end)
-            start += len(tokens)
 
     def _up_to_end(
         self, tokens: Sequence[int], ends: dict[int, DeclaredEnd], start: int

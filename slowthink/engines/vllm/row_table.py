@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from slowthink.engines.vllm.draws import END_RULES, FORCED_LOGIT, LogitEdit
 from slowthink.engines.vllm.forced_row import ForcedRow
+from slowthink.engines.vllm.request_flow import ALWAYS
 
 Integers = npt.NDArray[np.int64]
 
@@ -235,7 +236,7 @@ class RowTable:
         """Look at this slot again after this many steps: the next, if its instruction has ended but
         no other has begun."""
         step = self._step + max(1, num_tokens)
-        if self._end_steps[slot] != step:
+        if self._end_steps[slot] != step and num_tokens < ALWAYS // 2:
             self._end_steps[slot] = step
             self._calendar.setdefault(step, []).append(slot)
 
@@ -249,8 +250,8 @@ class RowTable:
         """Write the next id of each row in which ids are forced."""
         for slot, written in self.forced_ids.items():
             row = self._row(slot)
-            index = min(len(row.outputs), row.due - 1) - row.num_observed
-            token = row.instruction.forced[index]
+            forced = row.instruction.forced
+            token = forced[min(len(row.outputs) - row.num_observed, len(forced) - 1)]
             if token != written:
                 self.forced_ids[slot] = self.edit_ids[slot] = token
                 self.edits_changed = True

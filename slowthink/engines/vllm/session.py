@@ -53,7 +53,7 @@ class _ThinkingRequest:
     """A request that generates a job's thinking, and the answer after it if a point needs it."""
 
     state: JobInProgress
-    compiled: CompiledArgs
+    arguments: RequestArguments
     reported_cost: Cost = field(default_factory=Cost)
     """The part of its cost that partial results already contain."""
 
@@ -63,13 +63,28 @@ class _ThinkingRequest:
         chain = self.state.job.chain
         return chain.ids if chain else ()
 
-    def flow(self, ids: Sequence[int], ends: Sequence[Sequence[float]]) -> Flow:
-        """The flow of the output ids; `ends` as the worker returns them."""
-        cap = self.compiled.args.budget.max_thinking_tokens
+    def replay(self, ids: Sequence[int], ends: dict[int, DeclaredEnd]) -> Flow:
+        """The flow of the output ids."""
+        compiled = self.arguments.compiled
+        cap = compiled.args.budget.max_thinking_tokens
         assert cap is not None
-        flow = Flow(self.compiled, cap=cap, cached_ids=self.cached_ids)
-        flow.replay(ids, {int(index): _declared_end(*values) for index, *values in ends})
+        flow = Flow(compiled, cap=cap, cached_ids=self.cached_ids)
+        flow.replay(ids, ends)
         return flow
+
+    def finish(self, ids: Sequence[int], ends: dict[int, DeclaredEnd]) -> tuple[Flow, int]:
+        """The flow of all output ids, and how many of them are not its own.
+
+        It is that of the request's row, if the row is in this process, and saw these ids: where it
+        reads them from the logits, equal logits may be told apart in another way.
+        """
+        history = self.arguments.history
+        if history is not None and history.flow is not None:
+            history.flow.replay(ids, ends)
+            if not history.flow.num_unexpected(ids):
+                return history.flow, 0
+        flow = self.replay(ids, ends)
+        return flow, flow.num_unexpected(ids)
 
     def take_cost(self, flow: Flow) -> Cost:
         """Return the cost since the last call."""
@@ -197,7 +212,7 @@ class VllmSession:
         for request_id, ids, ends in self._engine.running_requests():
             request = self._requests.get(request_id)
             if isinstance(request, _ThinkingRequest) and ids:
-                flow = request.flow(ids, ends)
+                flow = request.replay(ids, _declared_ends(ends))
                 cost = request.take_cost(flow)
                 if cost != Cost():
                     request.state.machine = flow.thinking
@@ -214,12 +229,12 @@ class VllmSession:
         if state.machine.next_action().kind is ActionKind.STOP:
             state.end_thinking()
             return self._start_answers(state)
-        request = _ThinkingRequest(state=state, compiled=queued.arguments.compiled)
+        request = _ThinkingRequest(state=state, arguments=queued.arguments)
         prompt_ids = (*job.request.prompt_ids, *request.cached_ids)
         max_context = self.capabilities.max_context
         max_tokens = max_context - len(prompt_ids)
         check_fits(
-            request.compiled,
+            queued.arguments.compiled,
             num_prompt=len(prompt_ids),
             max_context=max_context,
             max_tokens=max_tokens,
@@ -294,10 +309,10 @@ class VllmSession:
     def _finish_thinking(
         self, request: _ThinkingRequest, output: FinishedRequest, ends: Any
     ) -> JobResult | None:
-        flow = request.flow(output.token_ids, ends or ())
-        if flow.num_unexpected or ends is None:
+        flow, num_unexpected = request.finish(output.token_ids, _declared_ends(ends or ()))
+        if num_unexpected or ends is None:
             raise EngineError(
-                f"vLLM request {output.id}: {flow.num_unexpected} of {len(output.token_ids)} "
+                f"vLLM request {output.id}: {num_unexpected} of {len(output.token_ids)} "
                 "tokens are not those that were forced; expected none. Something else edits the "
                 "logits: start vLLM without other logits processors."
             )
@@ -332,7 +347,9 @@ class VllmSession:
         self.cost += cost
 
 
-def _declared_end(
-    token: float, end_probability: float, argmax: float, replacement: float
-) -> DeclaredEnd:
-    return DeclaredEnd(int(token), end_probability, int(argmax), int(replacement))
+def _declared_ends(values: Sequence[Sequence[float]]) -> dict[int, DeclaredEnd]:
+    """Declared ends by output index, from the worker's reply."""
+    return {
+        int(index): DeclaredEnd(int(token), end_probability, int(argmax), int(replacement))
+        for index, token, end_probability, argmax, replacement in values
+    }
