@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from slowthink.serialise import digest, plain
+from slowthink.serialise import digest, digest_of_json, ids_as_json, plain
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -246,7 +246,10 @@ class Request:
         """Key of the answer that follows this thinking and these closing ids. `chain_key`: the
         request's, if it is at hand."""
         chain_key = chain_key or self.chain_key()
-        return digest(["answer", 1, chain_key, thinking_ids, closing, self.budget.answer_tokens])
+        thinking, closing_text = ids_as_json(thinking_ids), ids_as_json(closing)
+        return digest_of_json(
+            f'["answer",1,"{chain_key}",{thinking},{closing_text},{self.budget.answer_tokens}]'
+        )
 
     def key(self) -> str:
         """Key of the whole completion."""

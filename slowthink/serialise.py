@@ -100,8 +100,17 @@ def json_lines(text: str) -> list[tuple[int, str]]:
 
 def digest(value: Any) -> str:
     """First 32 hex digits of the SHA-256 of canonical JSON; tuples equal lists."""
-    text = _CANONICAL_JSON.encode(value)
+    return digest_of_json(_CANONICAL_JSON.encode(value))
+
+
+def digest_of_json(text: str) -> str:
+    """`digest`, of canonical JSON."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def ids_as_json(ids: tuple[int, ...]) -> str:
+    """Canonical JSON of token ids, in a third of the encoder's time."""
+    return "[" + ("%d," * len(ids) % ids)[:-1] + "]"
 
 
 def file_sha256(path: Path) -> str:

@@ -40,10 +40,11 @@ def _keep_among_likeliest(weights_RV: torch.Tensor, target_R1: torch.Tensor) -> 
     V = weights_RV.shape[-1]
     sorted_RK = weights_RV.topk(min(_NUM_LIKELIEST, V)).values
     is_inside_RK = sorted_RK.cumsum(-1) - sorted_RK < target_R1
-    if sorted_RK.shape[-1] < V and bool(is_inside_RK[:, -1].any()):
+    is_off_R1 = target_R1 == float("inf")  # top-p is 1: all ids are kept
+    if sorted_RK.shape[-1] < V and bool((is_inside_RK[:, -1:] & ~is_off_R1).any()):
         return False
     num_kept_R1 = is_inside_RK.sum(-1, keepdim=True)
-    last_R1 = sorted_RK.gather(1, (num_kept_R1 - 1).clamp(min=0))
+    last_R1 = sorted_RK.gather(1, (num_kept_R1 - 1).clamp(min=0)).masked_fill_(is_off_R1, -1)
     num_equal_R1 = num_kept_R1 - (sorted_RK > last_R1).sum(-1, keepdim=True)
     is_equal_RV = weights_RV == last_R1
     is_left_out_RV = is_equal_RV & (is_equal_RV.cumsum(-1, dtype=torch.int32) > num_equal_R1)

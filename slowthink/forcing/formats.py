@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from slowthink.errors import ConfigError, did_you_mean
@@ -104,10 +104,7 @@ class TokenFormat:
     eos_ids: frozenset[int]
     encode: Callable[[str], tuple[int, ...]]
     decode: Callable[[Sequence[int]], str]
-    ends_line: Callable[[int], bool]
-    """Whether a token's text ends with a newline."""
-    line_end_ids: Callable[[], frozenset[int]]
-    """All ids whose text does; a tokenizer's first call decodes its vocabulary."""
+    line_ends: LineEnds
 
     @property
     def has_delimiter(self) -> bool:
@@ -132,7 +129,7 @@ class TokenFormat:
         if not self.format.newline_before_forced_end:
             return ()
         if thinking_ids:
-            return () if self.ends_line(thinking_ids[-1]) else self.newline_ids
+            return () if thinking_ids[-1] in self.line_ends else self.newline_ids
         return () if (self.format.start or "\n").endswith("\n") else self.newline_ids
 
 
@@ -149,10 +146,6 @@ def compile_format(
         text: str = tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 
-    @cache
-    def ends_line(token: int) -> bool:
-        return decode((token,)).endswith("\n")
-
     eos = eos_ids if eos_ids is not None else frozenset({tokenizer.eos_token_id})
     triggers = {text: encode(text) for text in format.end_triggers}
     return TokenFormat(
@@ -165,15 +158,34 @@ def compile_format(
         eos_ids=eos,
         encode=encode,
         decode=decode,
-        ends_line=ends_line,
-        line_end_ids=partial(_line_end_ids, tokenizer),
+        line_ends=_line_ends(tokenizer),
     )
 
 
-@lru_cache(maxsize=8)
-def _line_end_ids(tokenizer: Any) -> frozenset[int]:
-    texts = (tokenizer.decode([id], skip_special_tokens=False) for id in range(len(tokenizer)))
-    return frozenset(id for id, text in enumerate(texts) if text.endswith("\n"))
+class LineEnds:
+    """The ids of one tokenizer whose text ends with a newline."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._is_line_end: dict[int, bool] = {}
+        self._ids: frozenset[int] | None = None
+
+    def __contains__(self, token: int) -> bool:
+        if self._ids is not None:
+            return token in self._ids
+        if token not in self._is_line_end:
+            text = self._tokenizer.decode([token], skip_special_tokens=False)
+            self._is_line_end[token] = text.endswith("\n")
+        return self._is_line_end[token]
+
+    def ids(self) -> frozenset[int]:
+        """All of them; the first call decodes the vocabulary."""
+        if self._ids is None:
+            self._ids = frozenset(token for token in range(len(self._tokenizer)) if token in self)
+        return self._ids
+
+
+_line_ends = lru_cache(maxsize=8)(LineEnds)
 
 
 def require_single_token_trigger(token_format: TokenFormat, *, engine: str) -> None:

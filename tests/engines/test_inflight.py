@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import assume, given, settings, strategies as st
 
 from slowthink.engines import token_sampling
+from slowthink.engines.session import Job, Point
 from slowthink.engines.vllm.distributions import SamplingTensors, weights
 from slowthink.engines.vllm.draws import (
     DecisionTensors,
@@ -22,9 +23,19 @@ from slowthink.engines.vllm.draws import (
 )
 from slowthink.engines.vllm.forced_row import ForcedRow, RowSettings
 from slowthink.engines.vllm.request_args import ForcingArgs
-from slowthink.engines.vllm.request_flow import Flow
+from slowthink.engines.vllm.request_flow import Flow, compile_job
 from slowthink.engines.vllm.rows import Stepper
-from slowthink.records import Budget, EventKind, LoopRule, Sampling, ThinkingFormat
+from slowthink.errors import ConfigError
+from slowthink.records import (
+    Budget,
+    Chain,
+    Event,
+    EventKind,
+    LoopRule,
+    Request,
+    Sampling,
+    ThinkingFormat,
+)
 from tests.engines.test_token_sampling import brute
 from tests.engines.toy_engine import (
     EOS,
@@ -33,6 +44,7 @@ from tests.engines.toy_engine import (
     Tokenizer,
     ToyRequest,
     compiled,
+    compiler,
     generate_alone,
     logits,
     sample,
@@ -41,6 +53,7 @@ from tests.engines.toy_engine import (
 
 TAGS = ThinkingFormat(name="tags", start="ab", end="Eh", end_triggers=("E",))
 PLAIN = ThinkingFormat(name="plain", start="", end="", cue_after_natural_end=True)
+END = Event(position=1, kind=EventKind.END, drawn=(EOS,))
 
 samplings = st.one_of(
     st.just(Sampling()),
@@ -470,3 +483,28 @@ def test_a_row_whose_outputs_the_engine_discards_begins_again(engine_is_greedy: 
         if request.done:
             break
     assert request.done and without_end(request.outputs) == expected(request)
+
+
+# --- the arguments of a request ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_changes", "chain", "message"),
+    [
+        ({"seed": 2**64}, None, "slowthink_seed: 18446744073709551616; expected a number less"),
+        ({"sample": -1}, None, "slowthink_sample: -1; expected a number greater"),
+        ({}, Chain(key="", ids=(1,), events=(END, END)), "an end only as the last"),
+    ],
+)
+def test_what_only_one_request_has_is_checked_where_it_is_made(
+    request_changes, chain, message
+) -> None:
+    request = Request(
+        model="m", numerics="n", prompt_ids=(0, 1), format=TAGS, sampling=Sampling(),
+        budget=Budget(), seed=0,
+    )  # fmt: skip
+    job = Job(
+        request=dataclasses.replace(request, **request_changes), points=(Point(4),), chain=chain
+    )
+    with pytest.raises(ConfigError, match=message):
+        compile_job(job, compiler(), stop_id=EOS)

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from slowthink.engines import nucleus
 from slowthink.engines.session import draw_uniform
 from slowthink.engines.token_sampling import Draw, distribution, sample_tokens
 from slowthink.records import Sampling
@@ -118,3 +119,18 @@ def test_of_equally_likely_ids_the_first_are_the_nucleus(num_ids) -> None:
     num_kept = math.ceil(0.5 * rest - math.e)
     assert p[:num_kept].gt(0).all() and p[-1] > 0
     assert not p[num_kept:-1].any()
+
+
+def test_a_row_that_keeps_all_ids_does_not_slow_the_others_down() -> None:
+    """They are decided by the likeliest ids alone, which top-p 1 would exceed."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(3, 5000, generator=generator)
+    weights = torch.softmax(logits.double(), -1)
+    top_p, kept = torch.tensor([0.9, 1.0, 0.5]), weights.clone()
+    target = (top_p * weights.sum(-1)).masked_fill_(top_p >= 1, math.inf)[:, None]
+    assert nucleus._keep_among_likeliest(kept, target)
+    by_row = weights.clone()
+    for row in range(3):
+        nucleus.keep_nucleus(by_row[row, None], logits[row, None], top_p[row, None])
+    assert kept.equal(by_row)
+    assert kept[1].equal(weights[1])

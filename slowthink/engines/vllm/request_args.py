@@ -13,7 +13,7 @@ import marshal
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -37,6 +37,8 @@ from slowthink.records import (
     Sampling,
     ThinkingFormat,
 )
+
+A = TypeVar("A", bound=BaseModel)
 
 PREFIX = "slowthink_"
 _EVENT_KINDS = (EventKind.WAIT, EventKind.MINIMUM, EventKind.END)
@@ -127,9 +129,8 @@ _Text = Annotated[str, Field(max_length=_MAX_TEXT_CHARS)]
 _Texts = Annotated[tuple[_Text, ...], BeforeValidator(_as_tuple), Field(max_length=_MAX_TEXTS)]
 
 
-class RequestArgs(BaseModel):
-    """The arguments by name, without their prefix; documented in `ForcingArgs`, `Budget`,
-    `Sampling`, `LoopRule` and `ThinkingFormat`."""
+class OwnArgs(BaseModel):
+    """Those in which requests with the same budget differ."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -137,6 +138,25 @@ class RequestArgs(BaseModel):
         populate_by_name=True,
         alias_generator=lambda name: PREFIX + name,
     )
+
+    seed: Annotated[_Integer, Field(ge=-(2**63), le=2**63)] | None = None
+    sample: _Count = 0
+    known: _Count = 0
+    closed: _Count = 0
+    events: Annotated[tuple[int, ...], BeforeValidator(_check_event_numbers)] = ()
+    log: str | None = None
+
+    @model_validator(mode="after")
+    def _check_own_events(self) -> Self:
+        """Refuse events that no thinking has."""
+        if self.events:
+            _check_events(_events(self.events), num_known=self.known)
+        return self
+
+
+class RequestArgs(OwnArgs):
+    """The arguments by name, without their prefix; documented in `ForcingArgs`, `Budget`,
+    `Sampling`, `LoopRule` and `ThinkingFormat`."""
 
     format: _Text = AUTO
     start: _Text = ""
@@ -164,17 +184,11 @@ class RequestArgs(BaseModel):
     top_p: Annotated[_Share, Field(gt=0)] = _DEFAULT_SAMPLING.top_p
     top_k: _Count = _DEFAULT_SAMPLING.top_k
     min_p: _Share = _DEFAULT_SAMPLING.min_p
-    seed: Annotated[_Integer, Field(ge=-(2**63), le=2**63)] | None = None
-    sample: _Count = 0
     forced: _Switch = 1
-    known: _Count = 0
-    closed: _Count = 0
-    events: Annotated[tuple[int, ...], BeforeValidator(_check_event_numbers)] = ()
-    log: str | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        """Refuse arguments that have no effect without another, and events that no thinking has."""
+        """Refuse arguments that have no effect without another."""
         given = self.model_fields_set
         own_format = given & {"start", "triggers", "newline", "cue_after_natural_end"}
         if own_format and self.end is None:
@@ -185,7 +199,6 @@ class RequestArgs(BaseModel):
             raise ValueError(f"{PREFIX}top_p, top_k and min_p need {PREFIX}temperature")
         if self.temperature is not None and 0 < self.temperature < _MIN_TEMPERATURE:
             raise ValueError(f"{PREFIX}temperature: expected 0 or at least {_MIN_TEMPERATURE:g}")
-        _check_events(_events(self.events), num_known=self.known)
         return self
 
     def to_forcing_args(self) -> ForcingArgs:
@@ -258,7 +271,9 @@ def _check_events(events: Sequence[Event], *, num_known: int) -> None:
 def read_args(extra: Mapping[str, Any] | None) -> ForcingArgs | None:
     """How the request is forced; None if no name starts with `slowthink_`. Raises ConfigError, a
     ValueError, which vLLM's server answers with 400."""
-    values = {name: value for name, value in (extra or {}).items() if name.startswith(PREFIX)}
+    if not extra:
+        return None
+    values = {name: value for name, value in extra.items() if name.startswith(PREFIX)}
     if not values:
         return None
     if not "".join(values).isascii():
@@ -283,8 +298,13 @@ def _read_shared(values: bytes) -> ForcingArgs:
 
 
 def _validate(values: Mapping[str, Any]) -> ForcingArgs:
+    return _check(RequestArgs, values).to_forcing_args()
+
+
+def _check(model: type[A], values: Mapping[str, Any]) -> A:
+    """Raise ConfigError if these arguments are refused."""
     try:
-        return RequestArgs.model_validate(values).to_forcing_args()
+        return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_first_error_message(error)) from None
 
@@ -350,7 +370,7 @@ def write_args(
 def own_args(
     request: Request, *, chain: Chain | None, closed: int = 0, log: str | None = None
 ) -> dict[str, Any]:
-    """The arguments in which requests with the same budget differ; see `write_args`."""
+    """Those of `OwnArgs`; see `write_args`. Raises ConfigError for a value that is refused."""
     arguments: dict[str, Any] = {PREFIX + "seed": request.seed, PREFIX + "sample": request.sample}
     if chain is not None:
         arguments[PREFIX + "known"] = len(chain.ids)
@@ -359,6 +379,7 @@ def own_args(
         arguments[PREFIX + "closed"] = closed
     if log:
         arguments[_LOG] = log
+    _check(OwnArgs, arguments)
     return arguments
 
 

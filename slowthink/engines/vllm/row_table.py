@@ -262,7 +262,7 @@ class RowTable:
         if not self._after_line:
             return
         slots = list(self._after_line)
-        line_end_ids = self._row(slots[0]).compiled.token_format.line_end_ids()
+        line_end_ids = self._row(slots[0]).compiled.token_format.line_ends.ids()
         last_ids = map(self._last_ids.__getitem__, slots)
         ends_line = map(line_end_ids.__contains__, last_ids)
         for slot in list(compress(slots, map(ne, ends_line, self._after_line.values()))):

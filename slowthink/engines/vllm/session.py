@@ -34,7 +34,6 @@ from slowthink.engines.vllm.client import (
 )
 from slowthink.engines.vllm.request_args import write_args
 from slowthink.engines.vllm.request_flow import (
-    CompiledArgs,
     DeclaredEnd,
     Flow,
     RequestArguments,
@@ -86,9 +85,14 @@ class _ThinkingRequest:
         flow = self.replay(ids, ends)
         return flow, flow.num_unexpected(ids)
 
-    def take_cost(self, flow: Flow) -> Cost:
+    def take_cost(self, flow: Flow, *, prefilled: int = 0, re_prefilled: int = 0) -> Cost:
         """Return the cost since the last call."""
-        total = Cost(decoded=flow.num_sampled, forced=flow.num_forced)
+        total = Cost(
+            prefilled=prefilled,
+            decoded=flow.num_sampled,
+            forced=flow.num_forced,
+            re_prefilled=re_prefilled,
+        )
         cost, self.reported_cost = total - self.reported_cost, total
         return cost
 
@@ -318,8 +322,9 @@ class VllmSession:
             )
         state, num_cached = request.state, len(request.cached_ids)
         prefilled = len(state.job.request.prompt_ids) + num_cached - output.num_cached_tokens
-        prompt_cost = Cost(prefilled=prefilled, re_prefilled=min(num_cached, prefilled))
-        self._spend(state, request.take_cost(flow) + prompt_cost)
+        re_prefilled = min(num_cached, prefilled)
+        cost = request.take_cost(flow, prefilled=prefilled, re_prefilled=re_prefilled)
+        self._spend(state, cost)
         flow.store(state)
         return self._start_answers(state)
 
