@@ -227,6 +227,25 @@ def test_a_wait_that_does_not_fit_under_the_cap_is_not_begun() -> None:
     assert machine.state is ChainState.ENDED
 
 
+@pytest.mark.parametrize(
+    ("waits", "minimum", "kind", "num_tokens"),
+    [
+        (0, 0, ActionKind.STOP, 9),
+        (1, 0, ActionKind.FORCE, 7),
+        (1, 4, ActionKind.RESAMPLE, 4),
+        (0, 20, ActionKind.RESAMPLE, 9),
+    ],
+)
+def test_a_previewed_end_is_valid_until_its_outcome_changes(
+    waits, minimum, kind, num_tokens
+) -> None:
+    """A wait string of two tokens, and one more, must fit under the cap; without a wait left that
+    changes nothing."""
+    machine = ForcingMachine(forcing_rules(minimum, [[1, 2]]), cap=9, waits=waits)
+    action, length = machine.preview_declared_end()
+    assert (action.kind, length) == (kind, num_tokens)
+
+
 def test_wait_strings_rotate() -> None:
     machine = ForcingMachine(forcing_rules(0, [[1], [2]]), cap=20, waits=3)
     while len([e for e in machine.events if e.kind is EventKind.WAIT]) < 3:
