@@ -53,7 +53,8 @@ _SUPPOSED = re.compile(
     re.IGNORECASE,
 )
 _NOT_THIS = re.compile(
-    rf"(?:{_NOT_BEFORE}|(?<!\w)(?:wrong|incorrect)\s?:)[\s$*(\\]{{0,5}}\Z", re.IGNORECASE
+    rf"(?:{_NOT_BEFORE}(?:\sbe|\sequal)?|(?<!\w)(?:wrong|incorrect)\s?:)[\s$*(\\]{{0,5}}\Z",
+    re.IGNORECASE,
 )
 _IS_WRONG = re.compile(
     r"[\s$*)\\]{0,5}(?:is|was|would be|ist|est) (?:wrong|incorrect|not (?:right|correct)|impossible"

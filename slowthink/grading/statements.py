@@ -21,6 +21,7 @@ _DATE = re.compile(
     rf"\b\d{{1,2}}(?:st|nd|rd|th)?\.? {_MONTH}(?:,? \d{{4}}\b)?|\b{_MONTH} \d{{1,2}}(?:st|nd|rd"
     rf"|th)?\b"
     r"(?:,? \d{4}\b)?|\b\d{4}-\d\d?-\d\d?\b|\b\d\d?[./]\d\d?[./]\d{2,4}\b"
+    r"|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b(?!s|['’])"
     r"|\d{4}年\d+月(?:\d+日)?|\d+月\d+日|\b\d\d?:\d\d\b(?:\s?[ap]\.?m\.?)?",
     re.IGNORECASE,
 )
@@ -68,7 +69,11 @@ _PREPOSITION = re.compile(
     r"|^\W*(?:so |thus |hence |therefore,? )?(?:the|these|those|all)\s+$",
     re.IGNORECASE,
 )
-_RELATED_AFTER = re.compile(r"\s*(?:[|∣]\s*[a-z]\b|\w+ ago\b)")
+_RELATED_AFTER = re.compile(
+    r"\s*(?:[|∣]\s*[a-z]\b|\w+ ago\b|(?:squared|cubed|factorial|minus|plus|choose|divides)\b"
+    r"|is an? (?:factor|divisor|multiple|lower bound|upper bound)\b)"
+)
+"""What makes a number another, or a condition: "6 squared", "6 divides n"."""
 _COMPARES = re.compile(
     r"\s*(?:[^\W\d_]+\s+)?(?:times (?:as|the)|(?:more|less|fewer|older|younger|taller|times \w+)"
     r" than)\b",
@@ -115,7 +120,7 @@ _BETWEEN_EQUATIONS = re.compile(
     re.IGNORECASE,
 )
 _UNSOLVED = re.compile(
-    r"(?:^|[:,，]|\b(?:so|hence|thus|that|get|gives|is)\b)\s*"
+    r"(?:^|[:,，]|\b[a-z]{2,}\s)\s*"
     r"((?=[^=]*[a-zA-Z])(?=[^=]*\d)(?:(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])|[-+*/^\d\s.])+"
     r"=\s*[-−]?\d[\d.,/]*)[.。]?\s*$",
     re.IGNORECASE,
@@ -149,9 +154,9 @@ _NUMBER_WORDS = re.compile(
     re.IGNORECASE,
 )
 _PHRASE = re.compile(
-    r"\b(?:is|are|has|have) ((?:no|infinitely many)(?: (?:real|integer|positive|such|other"
+    r"\b(?:is|are|has|have) (?:(?:therefore|thus|hence|clearly|indeed|an?) )?((?:no|infinitely many)(?: (?:real|integer|positive|such|other"
     r"|possible))*"
-    r" [a-z]+|(?:not )?(?:true|false)(?=[.*\s]*$)|(?:mon|tues|wednes|thurs|fri|satur|sun)day)",
+    r" [a-z]+|(?:not )?(?:true|false)(?=[.*\s]*$))",
     re.IGNORECASE,
 )
 

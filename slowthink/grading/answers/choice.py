@@ -76,17 +76,18 @@ _REJECTED_AFTER = re.compile(
     r"(?:(?:too|clearly|obviously|therefore|thus|trop)\s+)*"
     r"(?:wrong|false|incorrect|not\b|out\b|too\b|ruled out|rejected|excluded|eliminated|impossible"
     r"|irrelevant|unrelated|unlikely"
-    r"|invalid|fails?\b|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
+    r"|invalid|fails?\b|would\b(?! be (?:correct|right|the))|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
     r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不(?!是 ?[A-J])|排除|矛盾"
     r"|(?:looks?|seems?|is|was) (?:tempting|plausible|attractive|close|almost|nearly|a trap"
     r"|an? (?:common )?(?:distractor|decoy|mistake))|[?？]|有误|[,(]?\s?(?:no[,.]? )?wait\b"
+    r"|,?\s?(?:but|yet|although)\s(?!not\b)"
     r"|(?:では|じゃ|でも)な|でも(?= ?[A-J]でもな)|[이가]? ?아[니닌]"
     r"|は(?:誤り|不正解|間違)|[✗✘×❌⊂⊆⊃⊇∪∩∈∉⊥∥≅])",
     re.IGNORECASE,
 )
 _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:is|be|it['’]s|so|thus|hence|therefore|but|choose|chose|select|pick|leaves?|leaving"
-    r"|left with|answer|option|choice|est|es|ist|sondern|sino|mais|mas|maar|antwort"
+    r"|left with|answer|option|choice|est|es|ist|sondern|sino|mais|mas|maar|choisir|wähle|elegir|antwort"
     r"|respuesta|r[ée]ponse"
     r"|queda|only|а|но|это|(?:go|going|stick) with|opt for|settle on"
     r"|bleibt|reste|remains?)\b|选择?|故|即|为|是|有|答案|は|은|는|[:：→])[\s,*({$]*"

@@ -473,7 +473,8 @@ def _equal_equations(gold: Relation, pred: Relation, rules: ComparisonRules) -> 
     are_labels = is_label(gold.sides[0]) and is_label(pred.sides[0]) and not are_symbols
     if are_labels and names[0] != names[1] and have_same_letters(*names):
         return _equal_by_name(names, (gold, pred), rules)
-    are_labels = are_labels and not name_others(*names)
+    if are_labels and name_others(*names):
+        return equal_functions(gold, pred)
     if (names[0] == names[1] or are_labels) and equivalent(
         parse_value(gold.sides[-1]), parse_value(pred.sides[-1]), rules=rules
     ):

@@ -35,7 +35,7 @@ _RATIO_OF_ANGLE = re.compile(
 )
 _RATIO_PART = re.compile(r"[\[|]?[A-Z]+'*[\]|]?|\\?partial[a-zA-Z]?|d?[a-z]")
 _FIGURE = re.compile(r"\W*(?:\\[a-z]+\s*|\\?text\{[^{}]*\}|[a-z]{3,}\s)*\s*(?:[A-Z]'*\s*){2,}")
-_NUMBER_ARGUMENT = re.compile(r"(?<=[A-Za-z'])\(-?[\d.]+\)$")
+_ARGUMENT = re.compile(r"(?<=[A-Za-z'])\(.+\)$")
 _FUNCTION_AND_ARGUMENT = re.compile(r"(\\?[A-Za-z]+)\(([a-z])\)")
 
 
@@ -114,9 +114,11 @@ def name_others(gold: str, pred: str) -> bool:
     figures = [read_canonical(name.replace("§", " ")) for name in (gold, pred)]
     if all(figures):
         return figures[0] != figures[1]
+    if all(re.fullmatch("[一-鿿]{1,6}", name) and "答案" not in name for name in (gold, pred)):
+        return not (gold in pred or pred in gold)
     bare = [name.replace("'", "").replace("^{-1}", "") for name in (gold, pred)]
     ratios = [
-        re.findall("[a-zA-Z]+", name) for name in (gold, pred) if "/" in name or "frac" in name
+        re.findall("[a-zA-Z]+", name) for name in (gold, pred) if re.search("[/:]|frac", name)
     ]
     is_turned = (
         len(ratios) == 2 and ratios[0] != ratios[1] and sorted(ratios[0]) == sorted(ratios[1])
@@ -126,7 +128,7 @@ def name_others(gold: str, pred: str) -> bool:
         return True
     points = [set(re.findall(r"[A-Z]", name)) for name in (gold, pred)]
     calls = [_FUNCTION_AND_ARGUMENT.fullmatch(name) for name in (gold, pred)]
-    arguments = [m.group() for name in (gold, pred) if (m := _NUMBER_ARGUMENT.search(name))]
+    arguments = [m.group() for name in (gold, pred) if (m := _ARGUMENT.search(name))]
     is_other_call = all(calls) or (len(arguments) == 2 and arguments[0] != arguments[1])
     return gold != pred and (is_other_call or (all(points) and points[0] != points[1]))
 

@@ -98,7 +98,7 @@ _ROMAN_UNIT = re.compile(
     rf"^(.*?[\d\w}})\]])\s*(?:\^\s*\{{?\s*)?{_ROMAN}({_MORE_ROMAN})$", re.DOTALL
 )
 _PLAIN_UNIT = re.compile(
-    rf"^(.*(?:[\d}})]|\\pi(?=\s)))\s*([A-Za-zÀ-ÿа-я][A-Za-zÀ-ÿа-я ]*?"
+    rf"^(.*(?:[\d}})]|\\pi(?=\s)))\s*([A-Za-zÀ-ɏḀ-ỿа-я][A-Za-zÀ-ɏḀ-ỿа-я ]*?"
     rf"(?:\s*/\s*[A-Za-zа-я]+)?){_EXPONENT}$",
     re.DOTALL,
 )
