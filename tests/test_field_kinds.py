@@ -1,7 +1,8 @@
 """Cases of our own, of the kinds that public reports of other projects name.
 
-`fixtures/field_kinds.jsonl` holds five sets, each labelled by reason alone before the code had seen
-it and graded once before its misses were read: `first`, `second`, `third`, `fresh`, `negatives`.
+`fixtures/field_kinds.jsonl` holds nine sets, each labelled by reason alone before the code had seen
+it and graded once before its misses were read: `first`, `second`, `third`, `fresh`, `negatives`, and
+`reading` to `reading-4`, which were written after a first look at models' answers and public threads.
 LOG.md has the rates. A case that stays otherwise has its reason in `arguable`, and is asserted too.
 """
 

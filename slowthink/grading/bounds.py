@@ -15,30 +15,34 @@ _NOT_BEFORE = (
 )
 _NOT_AFTER = (
     r"(?:ではな[ぁ-ん]{0,2}|ではありません|じゃな[ぁ-ん]{0,2}|[이가]? ?아[니닌][가-힣]{0,3}"
-    r"|değil|नहीं"
-    r"|(?:is|are|was|were|would be) (?:too|not|wrong|impossible|ruled out)\b|ist falsch"
-    r"|不(?:对|行|成立|符合))"
+    r"|より[大小多少]|未満|以上|以下|보다|이상|이하|미만|['’]?[dt][ea]n (?:fazla|az)|değil|नहीं"
+    r"|(?:is|are|was|were|would be) (?:too|not|wrong|incorrect|impossible|ruled out|rejected"
+    r"|extraneous|invalid)\b|does(?: not|n['’]t)\b|fails\b|ist falsch|不(?:对|行|成立|符合)"
+    r"|[(（]?(?:舍|rejected|discarded|extraneous|invalid|not (?:valid"
+    r"|possible))[^()（）\s]{0,20}[)）]?)"
 )
 _REJECTED = re.compile(
     rf"(?:[,，]|(?<!\w)(?:and|but|und|et|y))?\s*{_NOT_BEFORE}"
     rf"\s*(?:(?:be|equal|have|get|exactly|to)\s+){{0,2}}{_NUMBER}(?!\s?(?:more|less|fewer)\b)"
     r"(?:[\s,，]*(?:but|sondern|sino|mais|ma|mas|а|而是|而应为)(?!\w)\s*)?"
-    rf"|{_NUMBER}\s*{_NOT_AFTER}"
+    rf"|(?:\w\s?=\s?)?{_NUMBER}\s*{_NOT_AFTER}"
     r"|\s*[(（](?:since|because|as|note|not|reject\w*|discard\w*|the other|舍|因为)[^()（）]*[)）]",
     re.IGNORECASE,
 )
 _BOUND_BEFORE = re.compile(
-    r"(?:(?<!\w)(?:(?:more|less|greater|fewer|larger|smaller|higher|lower|other) than"
-    r"|at (?:least|most)"
+    r"(?:(?<!\w)(?:(?:more|less|\w{2,}er) than|at (?:least|most)|under|below|over|above"
+    r"|(?:reject|discard|try|check|test|exclud|prov|case)(?:e|ing|ed|s)?(?: the case)?"
     r"|exceed(?:s|ing)?|between|neither|nor|up to|(?:close|near(?:er)?) to|nearly|almost"
     r"|(?:multiple|factor|divisor|power|root|square|cube|half|double|triple)s? of|twice"
     r"|divisible by|coprime to|(?:un)?defined (?:for|at)"
     r"|(?:größer|kleiner|mehr|weniger|höher) als|mindestens|höchstens|zwischen|fast"
     r"|(?:plus|moins)(?: \w+)? (?:que|de)|au (?:moins|plus)|(?:supérieur|inférieur)e? à|presque"
-    r"|(?:mayor(?:es)?|menor(?:es)?|más|menos|maior|mais) (?:que|do que|de|a)|al menos"
+    r"|(?:mayor(?:es)?|menor(?:es)?|más|menos|maior|mais) (?:que|do que|de|a)|al menos|(?:meno"
+    r"|più) di"
     r"|como (?:máximo|mínimo)|pelo menos|almeno|quasi|casi|entre"
-    r"|(?:больше|меньше|более|менее)(?: чем)?|почти|(?:lớn|nhỏ) hơn|ít nhất|nhiều nhất)"
-    r"|超过|至少|至多|最多|最少|不少于|[不]?[大小]于|接近|将近|[<>≤≥≠]|\\ne)\s*[$€£¥]?\Z",
+    r"|(?:больше|меньше|более|менее)(?: чем)?|почти|(?:lớn |nhỏ )?hơn|ít nhất|nhiều nhất)"
+    r"|(?:超过|至少|至多|最多|最少|不少于|[大小]于|接近|将近|不可能)[为是]?|[<>≤≥≠]|\\ne)"
+    r"\s*(?:[a-zA-Z]\s?=\s?)?[$€£¥]?\Z",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(

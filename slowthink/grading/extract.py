@@ -218,7 +218,9 @@ def _stated_answer(text: str, *, choices: tuple[str, ...], whole_line: bool) -> 
             return _Found(other.answer, len(text))
     if choices and (letter := _named_option(text, box, num_options=len(choices))):
         return letter
-    return boxed or _marked_answer(text, choices=choices, whole_line=whole_line)
+    found = boxed or _marked_answer(text, choices=choices, whole_line=whole_line)
+    is_letter = choices and found and parse_choice(found.answer).letters
+    return None if is_letter and not boxed else found  # a letter, but not as a choice
 
 
 def _named_option(text: str, box: Box | None, *, num_options: int) -> _Found | None:

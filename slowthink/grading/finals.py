@@ -66,7 +66,8 @@ _OPEN = re.compile(
 """A refusal, a guess or a withdrawal."""
 _UNFINISHED = re.compile(
     any_of(
-        "first(?:ly)?, next, let(?:['’]s)?, suppose, assume, consider, recall, now (?:we|let|i), "
+        "try, check(?:ing)?, we still, it (?:still )?remains to, first(?:ly)?, next, "
+        "let(?:['’]s)?, suppose, assume, consider, recall, now (?:we|let|i|try|take), "
         "we (?:need|have|want|must) to, we (?:are|were) (?:given|told), "
         "to (?:find|solve|begin|start|get|do), "
         "(?:i|we)(?:['’]ll| will), error, warning, 首先, 其次, 接下来, 下一步, 设, 假设, 令"
@@ -84,7 +85,8 @@ _CONCLUDES = re.compile(
     re.IGNORECASE,
 )
 _BREAKS_OFF = re.compile(
-    r"(?:\b(?:and|or|to|by|of|the|an?|have|has|we|then|with|for|is|are|plus|minus|times|that|from|so"
+    r"(?:\b(?:and|or|to|by|of|the|an?|have|has|we|then|with|for|is|are|plus|minus|times|that"
+    r"|from|so"
     r"|if|which|und|et|y)|[的和是为]|[-+*/=,:(\\^{，：、])$",
     re.IGNORECASE,
 )

@@ -43,7 +43,8 @@ _UNIT = re.compile(
 _LABEL_BEFORE = re.compile(
     r"\b(?:step|case|part|section|question|problem|figure|table|chapter|page|exercise|equation"
     r"|line|no\.?|vol\.?"
-    r"|example|method|option|rule|theorem|lemma|year|since|in(?= (?:19|20)\d\d$))\s*[(#]?$|第$",
+    r"|(?<![A-Za-z])[a-zA-Z]\s?[/*^]|\\sqrt\{|example|method|option|rule|theorem|lemma|year"
+    r"|since|in(?= (?:19|20)\d\d$))\s*[(#]?$|第$",
     re.IGNORECASE,
 )
 """What makes a number a label: "Step 2", "case 3"."""
@@ -71,7 +72,9 @@ _PREPOSITION = re.compile(
 )
 _RELATED_AFTER = re.compile(
     r"\s*(?:[|∣]\s*[a-z]\b|\w+ ago\b|(?:squared|cubed|factorial|minus|plus|choose|divides)\b"
-    r"|is an? (?:factor|divisor|multiple|lower bound|upper bound)\b)"
+    r"|(?:to|–|-)\s?\d"
+    r"|(?:st|nd|rd|th)\b|(?:less|more) than [a-z]\b|is an? (?:factor|divisor|multiple"
+    r"|lower bound|upper bound)\b)"
 )
 """What makes a number another, or a condition: "6 squared", "6 divides n"."""
 _COMPARES = re.compile(
@@ -80,13 +83,15 @@ _COMPARES = re.compile(
     re.IGNORECASE,
 )
 _DENIES = re.compile(
-    r"\b(?:no|not|never|none|nothing|cannot|kein\w*|nicht|aucune?|pas|ningun[oa]?|ningún|nenhum)\b|n['’]t\b"
+    r"\b(?:no|not|never|none|nothing|cannot|kein\w*|nicht|aucune?|pas|ningun[oa]?|ningún"
+    r"|nenhum)\b|n['’]t\b"
     r"|(?<!\w)(?:не|нет)(?!\w)|没有|不存在|无法|ない|없",
     re.IGNORECASE,
 )
 """Of what a clause denies no number is stated: "with 12 chairs there is no way"."""
 _CLAUSE_END = re.compile(
-    r"[;；—]|(?<![\d$)}%\]]),(?=\s)|,(?=\s+(?!(?:and|or)\s+[\d$\\])[^\d\s$\\*(−-])|，(?!\d)|、(?=[^\d一二三四五六七八九十两])"
+    r"[;；—]|(?<![\d$)}%\]]),(?=\s)|,(?=\s+(?!(?:and"
+    r"|or)\s+[\d$\\])[^\d\s$\\*(−-])|，(?!\d)|、(?=[^\d一二三四五六七八九十两])"
     r"|\s(?=(?:because|since|but|then|so that|as required)\b)|(?<=\S)(?=因此|所以|因为)"
 )
 _ASIDE = re.compile(
@@ -112,7 +117,8 @@ _NAME = (
 )
 _ASSIGNMENT = re.compile(
     rf"{_NAME}\s*(?:=|\bequals\b)\s*"
-    r"(?:(?:(?!\b(?:and|or|und|oder|et|ou)\b|\b[a-z]{2,}\s+\\?[A-Za-z]\s*=)[^=;,，。、或和与及且得则故即]){1,40}=\s*)*(?=[-−$\\\d(])"
+    r"(?:(?:(?!\b(?:and|or|und|oder|et|ou)\b"
+    r"|\b[a-z]{2,}\s+\\?[A-Za-z]\s*=)[^=;,，。、或和与及且得则故即]){1,40}=\s*)*(?=[-−$\\\d(])"
 )
 """A name and its value; between them there may be a chain of expressions, but no other equation."""
 _BETWEEN_EQUATIONS = re.compile(
@@ -129,7 +135,10 @@ _UNSOLVED = re.compile(
 _NAMED_FORMULA = re.compile(r"(\\?[A-Za-z]\w{0,8}(?:_\{?\w\}?)?)\s*=[^=]+")
 _NAME_ALONE = re.compile(r"\\?[A-Za-z]\w{0,8}(?:_\{?\w+\}?)?(?:\(\w\))?")
 _ARROW = re.compile(r"\\(?:Long)?[Rr]ightarrow|\\implies|\\therefore")
-_REST_OF_TERM = re.compile(r"[A-Za-z](?:[A-Za-z0-9^_{}()]|[-+*/](?=[\w(]))*")
+_REST_OF_TERM = re.compile(
+    r"\^\{?-?\d+\}?|(?:\s?[-+*/]\s?\d*[A-Za-z](?![A-Za-z]))+"
+    r"|[A-Za-z](?:[A-Za-z0-9^_{}()]|[-+*/](?=[\w(]))*(?:\s[-+]\s\d+)?"
+)
 """What belongs to a number without a space: "2x+1"."""
 _ANGLE = re.compile(
     r"(?:∠|\\angle|\bangle)\s*\$?\s*([A-Z]{1,3})\$?\s*(?:is|=|equals|measures|是|为|等于)\s*(?=\S)"
@@ -154,7 +163,8 @@ _NUMBER_WORDS = re.compile(
     re.IGNORECASE,
 )
 _PHRASE = re.compile(
-    r"\b(?:is|are|has|have) (?:(?:therefore|thus|hence|clearly|indeed|an?) )?((?:no|infinitely many)(?: (?:real|integer|positive|such|other"
+    r"\b(?:is|are|has|have) (?:(?:therefore|thus|hence|clearly|indeed|an?) )?((?:no"
+    r"|infinitely many)(?: (?:real|integer|positive|such|other"
     r"|possible))*"
     r" [a-z]+|(?:not )?(?:true|false)(?=[.*\s]*$))",
     re.IGNORECASE,
@@ -254,7 +264,7 @@ def _assignments(text: str) -> str | None:
     elif formulas:
         named = {match.group(1): match.group() for match in is_named if match}
         return ", ".join(named.values()) if len(named) == len(formulas) >= 2 else None
-    equations = _equations(text)
+    equations = [e for e in _equations(text) if not is_bounded(text, e.start)]
     if not equations:
         return None
     is_in_last_clause = "=" in _clauses(text)[-1]

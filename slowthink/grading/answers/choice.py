@@ -56,7 +56,7 @@ _OPTION_LABEL = re.compile(
     r"(?:(?<=\s)|(?<=^)|(?<=[)）】。，,;；\\]))(?:\(([A-J])\)|([A-J])\s?[.．、:：)])\s*"
 )
 
-_LETTER = r"(?<![A-Za-z0-9'’\\_^])[A-J](?![A-Za-z0-9'’_]|-[a-z])"
+_LETTER = r"(?<![A-Za-z0-9'’\\_^°])[A-J](?![A-Za-z0-9'’_+]|-[a-z])"
 _LETTER_GROUP = re.compile(
     rf"{_LETTER}(?:[\s)*]*(?:[,，、/&]|(?:and|or|through|to|und|oder|et|ou|y|o|e)\b|[和或与及至])"
     rf"{{1,2}}[\s(*]*(?:(?:and|or)\s+)?{_LETTER})*"
@@ -72,11 +72,12 @@ _REJECTED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _REJECTED_AFTER = re.compile(
-    r"[\s)*}]*(?:项|选项)?\s*(?:(?:are|is|was|were|sont|est|sind|ist|son|es|both|all|also|均|都)\s*)*"
+    r"[\s)*}$]*(?:项|选项)?\s*(?:(?:are|is|was|were|sont|est|sind|ist|son|es|both|all|also|均|都)\s*)*"
     r"(?:(?:too|clearly|obviously|therefore|thus|trop)\s+)*"
     r"(?:wrong|false|incorrect|not\b|out\b|too\b|ruled out|rejected|excluded|eliminated|impossible"
     r"|irrelevant|unrelated|unlikely"
-    r"|invalid|fails?\b|would\b(?! be (?:correct|right|the))|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
+    r"|invalid|fails?\b|is an? (?!correct|right|valid|true|good)|would\b(?! be (?:correct|right"
+    r"|the))|cannot|can['’]t|do(?:es)?n['’]t|does not|do not|breaks?\b|violates?\b"
     r"|contradicts?\b|falsch|fausses?|falsas?|petite|ne\b|错|不(?!是 ?[A-J])|排除|矛盾"
     r"|(?:looks?|seems?|is|was) (?:tempting|plausible|attractive|close|almost|nearly|a trap"
     r"|an? (?:common )?(?:distractor|decoy|mistake))|[?？]|有误|[,(]?\s?(?:no[,.]? )?wait\b"
@@ -87,7 +88,8 @@ _REJECTED_AFTER = re.compile(
 )
 _CHOSEN_BEFORE = re.compile(
     r"(?:\b(?:is|be|it['’]s|so|thus|hence|therefore|but|choose|chose|select|pick|leaves?|leaving"
-    r"|left with|answer|option|choice|est|es|ist|sondern|sino|mais|mas|maar|choisir|wähle|elegir|antwort"
+    r"|left with|answer|option|choice|est|es|ist|sondern|sino|mais|mas|maar|choisir|wähle|elegir"
+    r"|antwort"
     r"|respuesta|r[ée]ponse"
     r"|queda|only|а|но|это|(?:go|going|stick) with|opt for|settle on"
     r"|bleibt|reste|remains?)\b|选择?|故|即|为|是|有|答案|は|은|는|[:：→])[\s,*({$]*"
@@ -116,7 +118,8 @@ _LOWER_LETTER = re.compile(
     r"(?<!\w)\(([a-j])\)|^([a-j])[).](?=\s)|(?:\bis|[:：])[\s*]+([a-j])(?=\)?[\s.*]*$)"
 )
 _ARTICLE = re.compile(
-    r"\s+(?!(?:or|and|because|since|as|is|was|by|fits?|works|holds|follows|seems|the|it|we)\b)[a-z]{2,}"
+    r"\s+(?!(?:or|and|because|since|as|is|was|by|fits?|works|holds|follows|seems|the|it"
+    r"|we)\b)[a-z]{2,}"
 )
 _UNIT_BEFORE = re.compile(r"\d\s*(?:\\[,;: !]|~)*\s*\{?\Z")
 
@@ -200,7 +203,7 @@ def letter_in_sentence(
     stands alone counts.
     """
     bare = _FONT_COMMAND.sub("", line).translate(_FULL_WIDTH)
-    if _ALTERNATIVE.search(bare):
+    if _ALTERNATIVE.search(bare) or bare.endswith("？"):
         return None
     if alone := _ONLY_LETTER.fullmatch(bare):
         return alone.group(1) if alone.group(1) in LETTERS[:num_options] else None

@@ -55,6 +55,12 @@ _SUBJECT = re.compile(r"[\s${]*(?:\\text\s*\{)?\s*([A-Za-z ]{4,60}?)\s+(?:is|are
 _CHINESE_SUBJECT = re.compile(
     r"[\s${]*(?:\\text\s*\{)?\s*(?!.{0,4}(?:答案|结果|解))([一-鿿]{2,12})\s*[为是]\s*\}?\s*[-\d$\\(]"
 )
+_OPPOSITES = (
+    ("min", "max"), ("domain", "range"), ("increasing", "decreasing"), ("left", "right"),
+    ("north", "south"), ("east", "west"), ("above", "below"), ("profit", "loss"), ("gain", "loss"),
+    ("odd", "even"), ("before", "after"), ("最大", "最小"), ("奇", "偶"), ("左", "右"),
+)  # fmt: skip
+"""Of two words of which each is in one text only, the texts say different things."""
 _SAME_SUBJECT = (
     frozenset({"maximum", "max", "maximal", "largest", "greatest", "biggest", "highest"}),
     frozenset({"minimum", "min", "minimal", "smallest", "least", "lowest"}),
@@ -268,6 +274,11 @@ def _compare_values(gold: str, pred: str, context: AnswerContext) -> AnswerCompa
 def _state_of_others(gold: str, pred: str) -> bool:
     """Whether two sentences say something of what one word tells apart: "the tens digit is 4" and
     "the units digit is 4"."""
+    if any(
+        (a in gold) != (a in pred) and (b in gold) != (b in pred) and (a in gold) != (b in gold)
+        for a, b in _OPPOSITES
+    ):
+        return True
     named = [
         match.group(1) if (match := _CHINESE_SUBJECT.match(side)) else "" for side in (gold, pred)
     ]
