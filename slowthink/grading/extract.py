@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from slowthink.grading.answers.choice import letter_in_sentence, parse_choice
+from slowthink.grading.answers.choice import LETTERS, letter_in_sentence, parse_choice
 from slowthink.grading.bounds import is_supposed, says_unknown, without_rejected
 from slowthink.grading.boxes import (
     Box,
@@ -219,8 +219,9 @@ def _stated_answer(text: str, *, choices: tuple[str, ...], whole_line: bool) -> 
     if choices and (letter := _named_option(text, box, num_options=len(choices))):
         return letter
     found = boxed or _marked_answer(text, choices=choices, whole_line=whole_line)
-    is_letter = choices and found and parse_choice(found.answer).letters
-    return None if is_letter and not boxed else found  # a letter, but not as a choice
+    letters = parse_choice(found.answer).letters if choices and found and not boxed else None
+    is_no_choice = letters and letters <= set(LETTERS[: len(choices)])
+    return None if is_no_choice else found  # its line names the letter, but does not choose it
 
 
 def _named_option(text: str, box: Box | None, *, num_options: int) -> _Found | None:
