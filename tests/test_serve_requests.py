@@ -66,6 +66,11 @@ def test_other_requests_reach_the_server_unchanged(body: dict[str, Any]) -> None
 
 REFUSED: dict[str, tuple[bytes | dict[str, Any], str]] = {
     "beam search": ({"vllm_xargs": BASE, "use_beam_search": True}, "use_beam_search"),
+    "utf-16": (json.dumps({"vllm_xargs": BASE}).encode("utf-16"), "valid UTF-8"),
+    "utf-16 without its mark": (
+        json.dumps({"vllm_xargs": BASE, "use_beam_search": True}).encode("utf-16-le"),
+        "use_beam_search",
+    ),
     "infinity": (b'{"vllm_xargs": {"slowthink_cap": Infinity}}', "expected finite numbers"),
     "nan": (b'{"temperature": NaN, "vllm_xargs": {"slowthink_cap": 3}}', "finite numbers"),
     "surrogate": (b'{"prompt": "\\ud800", "vllm_xargs": {"slowthink_cap": 3}}', "valid UTF-8"),

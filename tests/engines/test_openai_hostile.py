@@ -51,6 +51,7 @@ def ids_with(value: Any) -> Callable[[Reply], Reply]:
 
 DEEP: Any = json.loads("[" * 300 + "]" * 300)
 LIES: dict[str, Callable[[Reply], Any]] = {
+    "neither text nor ids": choice_with(text=None, token_ids=None),
     "negative id": ids_with(-1),
     "id of 10^9": ids_with(10**9),
     "id of 2^40": ids_with(2**40),

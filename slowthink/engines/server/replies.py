@@ -286,6 +286,8 @@ def read_reply(data: Mapping[str, Any], *, chat: bool = False) -> ServerReply:
         raise BadReply(f"{path}: the server ended the reply with {evidence}; expected an end")
     if chat and choice.message is None:
         raise BadReply(f"{path}: {json_evidence(data)}; expected a choice with a `message`")
+    if not chat and choice.text is None and choice.token_ids is None:
+        raise BadReply(f"{path}: {json_evidence(data)}; expected a choice with a `text`")
     details = usage.prompt_tokens_details or _PromptDetails()
     return ServerReply(
         ids=None if chat else _sampled_ids(choice),

@@ -48,8 +48,8 @@ class RefuseUnforced:
 
 def refusal(body: bytes) -> str | None:
     """Why a request's budget cannot be forced; None if it can, or if it has none."""
-    if PREFIX.encode() not in body and b"\\u" not in body:
-        return None
+    if not any(part in body for part in (PREFIX.encode(), b"\\u", b"\0")):
+        return None  # no argument's name: neither as it is, escaped, nor in UTF-16 or UTF-32
     constants: list[str] = []
     try:
         data = json.loads(body, parse_constant=constants.append)
