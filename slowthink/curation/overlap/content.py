@@ -71,7 +71,11 @@ def content_words(text: str) -> Words:
     return [
         word
         for word, following in zip(words, [*words, ""][1:], strict=True)
-        if word not in HARMLESS and not (word in ("a", "s") and len(following) > 2)
+        if not (
+            word in HARMLESS
+            or (word in ("a", "s") and len(following) > 2)
+            or (word == "s" and following in HARMLESS)
+        )
     ]
 
 
