@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.command import main
 from slowthink.engines.auto import this_machine
-from slowthink.environment import python_command
+from slowthink.environment import python_command, python_environment
 from slowthink.recipe import LoraConfig, TrainConfig
 from slowthink.stages.train.forecast import setup_on
 from slowthink.stages.train.memory import estimate_memory
@@ -76,7 +76,9 @@ def training_config(kind: str, *, checkpointing: bool) -> TrainConfig:
 
 def _run_apart(case: dict[str, Any]) -> dict[str, Any]:
     command = [*python_command("benchmarks.memory"), "--case", json.dumps(case)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=python_environment()
+    )
     if done.returncode:
         return case | {"failed": done.stderr.strip().splitlines()[-1]}
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

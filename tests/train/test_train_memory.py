@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slowthink.engines.auto import Machine
-from slowthink.environment import CudaDevice, python_command
+from slowthink.environment import CudaDevice, python_command, python_environment
 from slowthink.errors import ConfigError
 from slowthink.recipe import LoraConfig, Recipe, TrainConfig
 from slowthink.stages.train.forecast import (
@@ -86,7 +86,9 @@ def test_the_prediction_is_within_a_quarter_of_what_was_measured(case):
 def test_the_prediction_holds_on_this_machine(kind, smollm):
     case = {"kind": kind, "num_tokens": 320, "checkpointing": False}
     command = [*python_command("benchmarks.memory"), "--case", json.dumps(case)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=python_environment()
+    )
     measured = json.loads(done.stdout.splitlines()[-1])["peak_mb"]
     setup = _setup(lora={} if kind == "lora" else None, on_gpu=False)
     assert estimate_memory(SMOLLM, setup, 320).total / 1e6 == pytest.approx(measured, rel=0.25)
