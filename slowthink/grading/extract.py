@@ -151,7 +151,7 @@ def extract(
         if choices:
             answer = _letter_at_end(rest, num_options=num_options) or _option_at_end(rest, choices)
         else:
-            answer = _yes_or_no(rest) or last_statement(rest)
+            answer = last_statement(rest) or _yes_or_no(rest)
     if answer is None and last_number:
         answer = find_last_number(rest)
     return None if answer is None or is_placeholder(answer) else answer
@@ -311,7 +311,8 @@ def _option_at_end(text: str, choices: tuple[str, ...]) -> str | None:
 
 
 def _yes_or_no(text: str) -> str | None:
-    """Return the first word of a text of one line if it is yes or no."""
+    """Return the first word of a text of one line if it is yes or no. To be asked last: "Yes, there
+    are 12." may answer how many."""
     match = _YES_OR_NO.match(text.strip("*\n "))
     return match.group(1) if match and "\n" not in text.strip() else None
 

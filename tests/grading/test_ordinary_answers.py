@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from slowthink.grading.extract import extract
@@ -78,3 +80,17 @@ def test_two_answers_in_tags_are_not_one() -> None:
     assert without_wrapper("<Answer>4</Answer>") == "4"
     both = "<answer>4</answer> and <answer>5</answer>"
     assert without_wrapper(both) == both
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Yes, there are 12 of them.", "12"),
+        ("No, he has 5 apples left.", "5"),
+        ("Yes: 7.", "7"),
+        ("No, because the sum would have to be odd.", "No"),
+        ("**Yes**, since it is prime.", "Yes"),
+    ],
+)
+def test_yes_or_no_is_the_answer_only_where_no_value_is_stated(text: str, answer: str) -> None:
+    assert re.findall(r"\d+|Yes|No", extract(text) or "")[0] == answer
