@@ -156,6 +156,11 @@ class CudaDevice:
     memory_gb: float
     """Memory in GB."""
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether it computes in bfloat16: since Ampere."""
+        return self.capability >= (8, 0)
+
 
 def cuda_devices() -> tuple[CudaDevice, ...]:
     """The GPUs that torch can use: none for a CPU build."""

@@ -61,6 +61,20 @@ def test_figures_are_written_as_they_come(tmp_path: Path) -> None:
     assert 90 < report.seconds_left <= 100
 
 
+@needs("torch")
+def test_the_time_of_the_imports_counts(tmp_path: Path, monkeypatch) -> None:
+    """On a machine where they take ten seconds the process would be ended in its last step."""
+    from benchmarks.gpu import machine, part, quickstart
+
+    now = iter(range(0, 1000, 10))
+    monkeypatch.setattr(part.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(machine, "machine_facts", dict)
+    left = []
+    monkeypatch.setattr(quickstart, "measure", lambda report: left.append(report._end))
+    part.run("quickstart", tmp_path / "part.json", 100, short=True)
+    assert left == [20 + 90]  # at 20 the report begins, and 10 of the 100 seconds have gone
+
+
 def test_the_package_is_imported_from_the_checkout_and_the_benchmarks_from_here(
     tmp_path: Path,
 ) -> None:

@@ -106,7 +106,7 @@ def choose_dtype(config: EngineConfig, machine: Machine) -> Choice:
     gpus = _gpus_for(config, machine)
     if gpus:
         gpu = min(gpus, key=lambda gpu: gpu.capability)
-        if gpu.capability >= (8, 0):
+        if gpu.has_bfloat16:
             return Choice("bfloat16", f"{gpu.name} has bfloat16")
         dtype = "float16" if gpu.capability >= (7, 0) else "float32"
         return Choice(dtype, f"{gpu.name} has no bfloat16")

@@ -5,6 +5,7 @@ Without CUDA the same code runs uncaptured; only `_capture` itself and the repla
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -137,6 +138,65 @@ def test_shapes_are_few_and_graphs_are_bounded() -> None:
     assert set(step._graphs) <= {(r, c) for r in sizes for c in (128, 192, 256)}
 
 
+class Graphs:
+    """Stands in for CUDA's graphs: a replay runs the pass again, and as in PyTorch's allocator a
+    pool that was captured into is refused once its graphs are gone."""
+
+    def __init__(self, monkeypatch, step: StaticStep) -> None:
+        self.users: dict[int, int] = {}
+        self.num_captured = 0
+        graphs = self
+
+        class Graph:
+            def pool(self) -> int:
+                return self._pool
+
+            def replay(self) -> None:
+                step._run(self.shape)
+
+            def __del__(self) -> None:
+                graphs.users[self._pool] -= 1
+
+        @contextmanager
+        def capture(graph, pool=None, **_: object):
+            graph._pool = len(self.users) if pool is None else pool
+            assert self.users.get(graph._pool) != 0, "use_count > 0 INTERNAL ASSERT FAILED"
+            self.users[graph._pool] = self.users.get(graph._pool, 0) + 1
+            self.num_captured += 1
+            yield
+
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "graph", capture)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: len(self.users))
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+        captured = step._capture
+
+        def capture_shape(shape):
+            graph = captured(shape)
+            graph.shape = shape
+            return graph
+
+        step._on_cuda, step._capture = True, capture_shape
+
+
+def test_graphs_are_captured_again_after_buffers_were_replaced(monkeypatch) -> None:
+    """The pool of the graphs that were dropped cannot be captured into."""
+    model = make_model()
+    decoder = Decoder(model, "cpu", static=True)
+    graphs = Graphs(monkeypatch, decoder.static_step)
+    ids, num_captured = [], []
+    with torch.inference_mode():
+        for prompt in ((5, 6, 7), (8,) * 150, (9,) * 300):  # each needs more columns
+            row, alone = (make_row(prompt, 12, Sampling()) for _ in range(2))
+            list(decoder.decode([row]))
+            list(Decoder(model, "cpu", static=False).decode([alone]))
+            ids.append((row.machine.ids, alone.machine.ids))
+            num_captured.append(graphs.num_captured)
+    assert decoder.static_step.refusal is None
+    assert num_captured == [1, 2, 3]
+    assert all(ours == expected for ours, expected in ids)
+
+
 def test_what_is_captured_neither_waits_for_the_device_nor_depends_on_values() -> None:
     """Of the whole pass, cache and attention included; each shape's first run checks it again."""
     decoder = Decoder(make_model(), "cpu", static=True)
@@ -153,12 +213,25 @@ def test_what_is_captured_neither_waits_for_the_device_nor_depends_on_values() -
     [
         lambda x: x.max().item(), lambda x: x.nonzero(), lambda x: x[x > 0],
         lambda x: bool((x > 0).any()), lambda x: x.unique(), lambda x: x.to("meta"),
-        lambda x: x.sum().to("meta"),
+        lambda x: x.sum().to("meta"), lambda x: torch.where(x > 0), lambda x: torch.argwhere(x),
+        lambda x: x.repeat_interleave(x.long()), lambda x: torch.nn.functional.one_hot(x.long()),
     ],
 )  # fmt: skip
-def test_operations_that_wait_for_the_device_are_refused(operation) -> None:
-    with pytest.raises(SynchronisationError), RefuseSynchronisation():
+@pytest.mark.parametrize("inference", [False, True])
+def test_operations_that_wait_for_the_device_are_refused(operation, inference) -> None:
+    """In inference mode too, in which the engine decodes, and operations arrive undivided."""
+    refused = pytest.raises(SynchronisationError)
+    with torch.inference_mode(inference), refused, RefuseSynchronisation():
         operation(torch.arange(3.0))
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_operations_that_wait_for_nothing_run(inference) -> None:
+    x = torch.arange(6.0).view(2, 3)
+    with torch.inference_mode(inference), RefuseSynchronisation():
+        doubled = x.repeat_interleave(2, -1)  # of GLM's and Cohere's rotary embeddings
+        out = torch.nn.functional.linear(doubled.to(torch.float64), torch.ones(2, 6).double())
+    assert out.tolist() == [[6.0, 6.0], [24.0, 24.0]]
 
 
 def test_a_model_that_synchronises_is_decoded_eagerly() -> None:
@@ -198,6 +271,19 @@ def test_a_sweep_with_branches_is_the_same_on_static_steps(tiny_model, sampling)
                 assert session._decoder.static_step.refusal is None
     assert len(results[0]) == len(jobs)
     assert results[0] == results[1]
+
+
+def test_a_full_memory_is_reported_with_what_to_do() -> None:
+    session = object.__new__(TransformersSession)
+    session._batch, session._queue = None, {"key": None}
+    session._batch_size, session._batch_tokens = 48, 4096
+
+    def fill_memory():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    session._next_batch = fill_memory
+    with pytest.raises(EngineError, match=r"memory is full.*engine\.batch_tokens: 4096.*Lower"):
+        session.completed()
 
 
 def test_a_card_that_is_not_there_is_refused_with_what_to_do(monkeypatch) -> None:

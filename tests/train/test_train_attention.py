@@ -184,3 +184,22 @@ def test_a_pytorch_without_varlen_takes_the_next(monkeypatch):
 def test_on_a_cpu_examples_are_attended_one_by_one():
     assert attention_name(_config(), "cpu") == APART
     assert attention_name(_config(sliding_window=16), "cpu") == "sdpa"
+
+
+@pytest.mark.parametrize(("device", "num_heads"), [("cpu", 2), ("meta", 6)])
+def test_on_a_gpu_no_heads_are_grouped_where_the_kernel_would_store_all_scores(
+    device, num_heads, monkeypatch
+) -> None:
+    """Which PyTorch does for grouped heads in fp32: on cards before Ampere."""
+    functional, taken = torch.nn.functional, []
+    attend = functional.scaled_dot_product_attention
+
+    def record(query, key, value, **settings):
+        taken.append((key.shape[1], value.shape[1]))
+        return attend(query, key, value, **settings)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", record)
+    query, key, value = (torch.randn(1, heads, 7, 8, device=device) for heads in (6, 2, 2))
+    output, _ = attention.attend_apart(None, query, key, value, None, lengths=(4, 3))
+    assert output.shape == (1, 7, 6, 8)
+    assert taken == [(num_heads, num_heads)] * 2

@@ -148,6 +148,21 @@ def test_the_smallest_gpu_decides(tmp_path):
     assert config.micro_batch_tokens == tokens
 
 
+def test_a_gpu_without_bf16_holds_fewer_tokens(tmp_path):
+    """It trains in fp32 (see `precision`): its activations are twice as large."""
+    (tmp_path / "config.json").write_text(json.dumps(SMOLLM))
+    recipe = Recipe.model_validate({"name": "t", "model": str(tmp_path), "train": {}})
+    sizes = []
+    for capability in ((8, 0), (7, 5)):
+        machine = Machine(gpus=(CudaDevice("GPU", capability, 16.0),))
+        choice = choose_micro_batch_size(TrainConfig(), recipe, machine)
+        sizes.append(int(choice.value.split()[0]))
+        predicted = forecast(recipe, machine, memory_bytes=0, rows=TrainingSize())
+        assert predicted.max_tokens == sizes[-1]
+    assert sizes[1] < 0.6 * sizes[0]  # both are rounded down
+    assert not parse_gpus("2xV100")[0].has_bfloat16 and parse_gpus("A100")[0].has_bfloat16
+
+
 def test_without_a_gpu_or_a_config_the_whole_batch_is_one(tmp_path):
     recipe = Recipe.model_validate({"name": "t", "model": str(tmp_path)})
     assert choose_micro_batch_size(TrainConfig(), recipe, Machine()).value is None

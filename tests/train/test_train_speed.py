@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
+from slowthink.engines import models
 from slowthink.errors import SlowthinkError
 from slowthink.pipeline.resolve import resolve, resolve_run
 from slowthink.pipeline.run import run_recipe
@@ -72,6 +76,31 @@ def test_a_saved_number_of_steps_is_kept_and_nothing_is_measured() -> None:
 
 def test_the_quickstart_fits_its_machine() -> None:
     assert load_recipe("quickstart").train.max_steps == "auto"
+
+
+@pytest.mark.parametrize(("on_gpu", "expected"), [(False, 2), (True, 16)])
+def test_a_gpu_is_measured_with_as_many_examples_as_a_step_has(
+    on_gpu, expected, monkeypatch
+) -> None:
+    """Launching its kernels takes as long for two short examples as for sixteen."""
+    torch = pytest.importorskip("torch")
+    sizes = []
+
+    def fine_tune(source, tokenizer, examples, config, *, progress, **_):
+        sizes.append((len(examples), config.batch_size))
+        for step in range(4):
+            progress(step, 3)
+            sum(range(10_000))
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: on_gpu)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    loop = SimpleNamespace(fine_tune=fine_tune)
+    monkeypatch.setitem(sys.modules, "slowthink.stages.train.loop", loop)
+    monkeypatch.setattr(models, "resolve_model", lambda *_: None)
+    monkeypatch.setattr(models, "load_tokenizer", lambda *_: None)
+    assert measure(TrainConfig(batch_size=16), "model") > 0
+    assert sizes == [(expected, expected)]
 
 
 @pytest.mark.slow

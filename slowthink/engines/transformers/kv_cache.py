@@ -117,12 +117,15 @@ class KeyValues:
             self._num_cleared = end
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], num_columns: int) -> None:
-        """Copy the first columns of some slots to others."""
+        """Copy the first columns of some slots to others. Their numbers go to the device once, not
+        for each layer: every such copy waits for the device."""
         if not sources:
             return
+        device = self.window.positions_BT.device
+        from_B, to_B = (torch.tensor(list(slots), device=device) for slots in (sources, targets))
         for layer in self.layers:
             for buffer in layer.buffers:
-                buffer[list(targets), :, :num_columns] = buffer[list(sources), :, :num_columns]
+                buffer[to_B, :, :num_columns] = buffer[from_B, :, :num_columns]
 
 
 def _round_up(num_columns: int) -> int:

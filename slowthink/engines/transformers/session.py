@@ -26,7 +26,7 @@ from slowthink.engines.session import (
     check_context,
     max_job_tokens,
 )
-from slowthink.errors import ConfigError, missing_extra
+from slowthink.errors import ConfigError, EngineError, missing_extra
 from slowthink.recipe import EngineConfig
 from slowthink.records import Cost
 
@@ -108,13 +108,24 @@ class TransformersSession:
             self._queue.pop(key, None)
 
     def completed(self, timeout: float | None = None) -> list[JobResult]:
-        """Run batches until a job is finished or `checkpoint_seconds` have passed."""
+        """Run batches until a job is finished or `checkpoint_seconds` have passed.
+
+        Raises EngineError if the GPU's memory is full.
+        """
         import torch
 
         results: list[JobResult] = []
-        with torch.inference_mode():
-            while not results and (self._batch is not None or self._queue):
-                results = self._run_batch()
+        try:
+            with torch.inference_mode():
+                while not results and (self._batch is not None or self._queue):
+                    results = self._run_batch()
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                "engine.kind: transformers: the GPU's memory is full; expected room for the keys "
+                f"and values of engine.batch_size: {self._batch_size} sequences and "
+                f"engine.batch_tokens: {self._batch_tokens} tokens. Lower them, or for one long "
+                f"sequence engine.max_context. {_USE_SEVERAL_CARDS}"
+            ) from error
         return results
 
     def _run_batch(self) -> list[JobResult]:

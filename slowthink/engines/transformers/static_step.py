@@ -10,7 +10,7 @@ wait for the device. Without CUDA the same pass runs uncaptured, which the tests
 
 A graph is captured at the second use of its shape; the first runs eagerly, which also sets up
 cuBLAS. It is checked for synchronisation (`RefuseSynchronisation`); a model that synchronises is
-never captured. At most `MAX_GRAPHS` graphs are kept. They share one memory pool, so they need the
+never captured. At most `MAX_GRAPHS` graphs are kept. They share a memory pool, so they need the
 intermediate tensors of the largest only.
 
 Legend: B rows, V vocabulary.
@@ -57,7 +57,6 @@ class StaticStep:
         self._logits = torch.zeros(0, device=device)
         self._graphs: dict[tuple[int, int], Any] = {}
         """Graphs by number of rows and of columns, the last used last; None before capture."""
-        self._pool: Any = None
         self.refusal: str | None = None
         """Why the model cannot be captured."""
 
@@ -134,9 +133,11 @@ class StaticStep:
             graph.replay()
 
     def _capture(self, shape: tuple[int, int]) -> Any:
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        """Capture into the pool of the other graphs, or a new one: PyTorch's allocator refuses a
+        pool whose graphs are all gone."""
+        pool = next((graph.pool() for graph in self._graphs.values() if graph is not None), None)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             self._run(shape)
         return graph
 
@@ -161,7 +162,13 @@ class RefuseSynchronisation(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an operation if it may be captured."""
+        """Run an operation if it may be captured. In inference mode operations arrive whole, and
+        are judged by their parts: `repeat_interleave` by a number waits for nothing, `where` does.
+        """
+        with self:
+            out = func.decompose(*args, **(kwargs or {}))
+        if out is not NotImplemented:
+            return out
         name = func.overloadpacket.__name__
         by_mask = name in ("index", "index_put", "index_put_") and any(
             index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]

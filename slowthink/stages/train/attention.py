@@ -86,6 +86,10 @@ def attend_apart(
     """Causal attention, one call per example; (1, H, T, D) → (1, T, H, D)."""
     from torch.nn.functional import scaled_dot_product_attention
 
+    num_groups = query.shape[1] // key.shape[1]
+    if num_groups > 1 and query.device.type != "cpu":
+        # CUDA's kernel for fp32 has no grouped heads: the one that stores all scores would be taken
+        key, value = (heads.repeat_interleave(num_groups, 1) for heads in (key, value))
     sizes = list(lengths)
     outputs = [
         scaled_dot_product_attention(

@@ -38,6 +38,7 @@ MEMORY_GB = {
     "B200": 180, "H200": 141, "H100": 80, "H800": 80, "A100": 80, "A800": 80, "L40S": 48,
     "A6000": 48, "A10": 24, "L4": 24, "4090": 24, "3090": 24, "V100": 32, "T4": 16,
 }  # fmt: skip
+_WITHOUT_BF16 = ("V100", "T4")
 _STORED_BYTES = 2
 """Bytes of a weight of the model that is served."""
 
@@ -159,11 +160,12 @@ def forecast(
 
 def setup_on(machine: Machine, config: TrainConfig, *, num_devices: int) -> Setup:
     """The setup with so many of the machine's GPUs, or processes on its CPU."""
-    on_gpu = bool(machine.gpus)
+    has_bf16 = machine.cpu_bfloat16 is not False
+    if machine.gpus:
+        has_bf16 = all(gpu.has_bfloat16 for gpu in machine.gpus)
     return Setup(
-        config=config, num_devices=num_devices, on_gpu=on_gpu,
-        has_bf16=on_gpu or machine.cpu_bfloat16 is not False,
-    )  # fmt: skip
+        config=config, num_devices=num_devices, on_gpu=bool(machine.gpus), has_bf16=has_bf16
+    )
 
 
 def setup_here(recipe: Recipe, config: TrainConfig) -> Setup:
@@ -225,7 +227,8 @@ def parse_gpus(text: str) -> tuple[CudaDevice, ...]:
             "name with its memory. For example: --gpus 8xH100, --gpus 2xMINE-48GB"
         )
     size = float(match[3] or MEMORY_GB[name])
-    gpu = CudaDevice(name=name, capability=(9, 0), memory_gb=size)
+    capability = (7, 0) if name in _WITHOUT_BF16 else (9, 0)
+    gpu = CudaDevice(name=name, capability=capability, memory_gb=size)
     return (gpu,) * int(match[1] or 1)
 
 

@@ -187,7 +187,8 @@ def choose_micro_batch_size(config: TrainConfig, recipe: Recipe, machine: Machin
     if model is None:
         return Choice(None, f"the config of {recipe.model} is unavailable")
     gpu = min(machine.gpus, key=lambda gpu: gpu.memory_gb)
-    setup = Setup(config=config, num_devices=recipe.processes)
+    has_bf16 = all(gpu.has_bfloat16 for gpu in machine.gpus)
+    setup = Setup(config=config, num_devices=recipe.processes, has_bf16=has_bf16)
     tokens = usable_tokens(model, setup, gpu.memory_gb * 1e9)
     return Choice(f"{tokens} tokens", f"estimated for {gpu.name} with {gpu.memory_gb:.0f} GB")
 
