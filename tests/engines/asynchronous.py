@@ -1,6 +1,6 @@
 """vLLM's asynchronous scheduling without a GPU: its own scheduler and model runners, on a CPU.
 
-    python -m tests.engines.asynchronous V1|V2 MODEL FILE [COPIES | early]
+    python -m tests.engines.asynchronous V1|V2 MODEL FILE [COPIES [early]]
 
 Real (vLLM 0.32): `AsyncScheduler`, `EngineCore.step_with_batch_queue` (a step is launched before
 the last one's ids are read; v1/engine/core.py), and the model runner. V1's leaves -1 as the last id
@@ -10,8 +10,9 @@ returns the ids of preempted rows from the scheduler (`_update_states`). V2's is
 v1/worker/gpu/model_runner.py, with its Triton kernels interpreted.
 
 Replaced: CUDA's streams and events (a CPU has computed when a call returns), and the lines of
-platforms/cpu.py that schedule synchronously. So waiting costs no time here; it is counted instead:
-`HostCopy.values` outside of `Forcing.apply` while a step is launched.
+platforms/cpu.py that schedule synchronously and spawn processes: the engine core and the worker of
+each data-parallel copy are forked, as on GPUs, and so have all that is replaced here. Waiting costs
+no time on a CPU; it is counted instead (`observing`).
 
 `early` collects the outputs between steps, which is wrong: the last ids are not known then.
 The result is pickled, since Triton's interpreter must be chosen before torch is imported.
@@ -23,27 +24,31 @@ import os
 import pickle
 import sys
 import warnings
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-CONTEXT = 256
-_CACHE_BYTES = 15 << 20
-"""KV cache of so few tokens that requests preempt each other."""
+CONTEXT = 160
+_CACHE_BYTES = 9 << 20
+"""KV cache of a copy: so few tokens (192) that requests preempt each other."""
 
 
-def main(runner: str, model: str, file: str, variant: str = "1") -> None:
-    """Run the jobs and pickle results by key, and the counts of what happened."""
+def main(runner: str, model: str, file: str, copies: str = "1", *early: str) -> None:
+    """Run the jobs and pickle results by key, and each copy's counts of what happened."""
     os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "1" if runner == "V2" else "0"
-    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    if copies != "1":
+        os.environ["OMP_NUM_THREADS"] = "1"  # threads of OpenMP do not survive a fork
     if runner == "V2":
         _interpret_triton()
-    with asynchronous_scheduling(), _collecting_early() if variant == "early" else nullcontext():
+    collecting = _collecting_early() if early else nullcontext()
+    with asynchronous_scheduling(), observing(), collecting:
         try:
-            outcome = run(model, int(variant) if variant.isdigit() else 1)
+            outcome = run(model, int(copies))
         except RuntimeError as error:
             outcome = {"error": str(error)}
     Path(file).write_bytes(pickle.dumps(outcome))
@@ -69,7 +74,7 @@ def jobs_for(session: Any) -> list[Any]:
         jobs += [
             Job(request=replace(r, sampling=sampling), points=setting["points"]) for r in requests
         ]
-    return jobs
+    return jobs[::2] + jobs[1::2]  # copies take jobs in turns: each gets both problems
 
 
 def run(model: str, copies: int) -> dict[str, Any]:
@@ -83,17 +88,11 @@ def run(model: str, copies: int) -> dict[str, Any]:
     )
     config = EngineConfig(kind="vllm", dtype="float32", max_context=CONTEXT, vllm=vllm)
     with open_session(model, config) as session:
-        if copies > 1:
-            return drive(session, lambda: 0) | {"waits": None}
-        core = session._engine._engine.engine_core.engine_core
-        assert core.batch_queue is not None, "vLLM schedules synchronously"
-        with _count_waits(lambda: bool(core.batch_queue)) as waits:
-            outcome = drive(session, lambda: _num_preempted(core.scheduler))
-        runner = type(core.model_executor.driver_worker.worker.model_runner).__mro__[1].__module__
-        return outcome | {"waits": len(waits), "runner": runner}
+        take_counts(session._engine)  # of the check at start
+        return drive(session) | {"copies": take_counts(session._engine)}
 
 
-def drive(session: Any, num_preempted: Any) -> dict[str, Any]:
+def drive(session: Any) -> dict[str, Any]:
     """Complete the jobs; partial results are asked for in nearly every step."""
     jobs = jobs_for(session)
     session.checkpoint_seconds = 0.001
@@ -101,48 +100,109 @@ def drive(session: Any, num_preempted: Any) -> dict[str, Any]:
         session.submit(job)
     results: dict[str, Any] = {}
     partial: dict[str, list[Any]] = {}
-    preempted = 0
     while len(results) < len(jobs):
         for result in session.completed():
             if result.partial:
                 partial.setdefault(result.key, []).append(result)
             else:
                 results[result.key] = result
-        preempted += num_preempted()
-    return {"results": results, "partial": partial, "preempted": preempted}
+    return {"results": results, "partial": partial}
 
 
-def _num_preempted(scheduler: Any) -> int:
-    return sum(request.num_preemptions > 0 for request in scheduler.requests.values())
+def take_counts(engine: Any) -> list[dict[str, Any]]:
+    """What happened in each copy's engine core since the last call; see `observing`."""
+    client = engine._engine.engine_core
+    if hasattr(client, "engine_core"):  # in this process
+        return [client.engine_core.take_counts()]
+    counts: list[dict[str, Any]] = engine._wait(client.call_utility_all_async("take_counts"))
+    return counts
 
 
 @contextmanager
-def _count_waits(is_launched: Any) -> Any:
-    """The reads of a step's values that would wait for it."""
+def observing() -> Any:
+    """Gives vLLM's engine cores, here or in processes forked from this one, `take_counts`.
+
+    Its counts: steps scheduled `ahead`, with requests whose last id is not known yet; such requests
+    that were `preempted`; steps after which a prompt is `chunked`; `waits`: reads of a step's values
+    outside of `Forcing.apply` while a step is launched. And the `runner`: its module.
+    """
+    from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+    from vllm.v1.engine.core import EngineCore
+
+    counts: Counter[str] = Counter()
+    schedule, call_workers = AsyncScheduler.schedule, EngineCore.collective_rpc
+
+    def count_and_schedule(self: Any, *arguments: Any) -> Any:
+        ahead = {r.request_id for r in self.running if r.num_output_placeholders}
+        output = schedule(self, *arguments)
+        scheduled = output.num_scheduled_tokens
+        counts["ahead"] += not ahead.isdisjoint(scheduled)
+        counts["preempted"] += len(ahead & (output.preempted_req_ids or set()))
+        counts["chunked"] += any(self.requests[id].is_prefill_chunk for id in scheduled)
+        return output
+
+    @wraps(call_workers)  # vLLM reads its signature
+    def call_workers_and_count(self: Any, *arguments: Any) -> Any:
+        is_launched = bool(self.batch_queue)
+        replies = call_workers(self, *arguments)
+        reads = sum(self.model_executor.collective_rpc("take_reads"))
+        counts["waits"] += reads if is_launched else 0
+        return replies
+
+    def take_counts(self: Any) -> dict[str, Any]:
+        (runner,) = self.model_executor.collective_rpc("runner_module")
+        taken = {**counts, "runner": runner}
+        counts.clear()
+        return taken
+
+    with (
+        _observing_reads(),
+        mock.patch.object(AsyncScheduler, "schedule", count_and_schedule),
+        mock.patch.object(EngineCore, "collective_rpc", call_workers_and_count),
+        mock.patch.object(EngineCore, "take_counts", take_counts, create=True),
+    ):
+        yield
+
+
+@contextmanager
+def _observing_reads() -> Any:
+    """Gives vLLM's workers `take_reads`, the number of reads outside of `Forcing.apply` since the
+    last call, and `runner_module`."""
+    from slowthink.engines.vllm import Reading
     from slowthink.engines.vllm.draws import HostCopy
     from slowthink.engines.vllm.processor import Forcing
 
-    waits: list[None] = []
+    reads: list[None] = []
     in_step: list[None] = []
     apply, values = Forcing.apply, HostCopy.values
 
-    def counted_apply(self: Any, *arguments: Any) -> Any:
+    def apply_in_step(self: Any, *arguments: Any) -> Any:
         in_step.append(None)
         try:
             return apply(self, *arguments)
         finally:
             in_step.pop()
 
-    def counted_values(self: Any) -> Any:
-        if not in_step and is_launched():
-            waits.append(None)
+    def count_and_read(self: Any) -> Any:
+        if not in_step:
+            reads.append(None)
         return values(self)
 
+    def take_reads(self: Any) -> int:
+        number = len(reads)
+        reads.clear()
+        return number
+
+    def runner_module(self: Any) -> str:
+        return type(self.model_runner).__mro__[1].__module__
+
     with (
-        mock.patch.object(Forcing, "apply", counted_apply),
-        mock.patch.object(HostCopy, "values", counted_values),
+        mock.patch.object(Forcing, "apply", apply_in_step),
+        mock.patch.object(HostCopy, "values", count_and_read),
+        mock.patch.object(Reading, "take_reads", take_reads, create=True),
+        mock.patch.object(Reading, "runner_module", runner_module, create=True),
     ):
-        yield waits
+        yield
 
 
 @contextmanager
@@ -171,6 +231,7 @@ def asynchronous_scheduling() -> Any:
     def keep_asynchronous(config: Any) -> None:
         check(config)
         config.scheduler_config.async_scheduling = True
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

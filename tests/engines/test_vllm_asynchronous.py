@@ -1,5 +1,6 @@
-"""Asynchronous scheduling, both model runners: the ids are those of the transformers engine, though
-ids are late and results are read between steps. See `tests.engines.asynchronous`."""
+"""Asynchronous scheduling, both model runners, one or two data-parallel copies: the ids are those of
+the transformers engine, though ids are late and results are read between steps.
+See `tests.engines.asynchronous`."""
 
 from __future__ import annotations
 
@@ -71,31 +72,30 @@ def check_results(outcome: dict[str, Any], expected: dict[str, Any]) -> None:
 
 @with_vllm
 @pytest.mark.slow
+@pytest.mark.parametrize("num_copies", [1, 2])
 @pytest.mark.parametrize(
     ("runner", "module"),
     [("V1", "vllm.v1.worker.gpu_model_runner"), ("V2", "vllm.v1.worker.gpu.model_runner")],
 )
 def test_preempted_and_chunked_rows_keep_their_ids(
-    runner, module, smollm, expected, tmp_path
+    runner, module, num_copies, smollm, expected, tmp_path
 ) -> None:
-    outcome = run_asynchronous(smollm, tmp_path, runner)
-    assert outcome["runner"] == module
+    outcome = run_asynchronous(smollm, tmp_path, runner, str(num_copies))
     check_results(outcome, expected)
-    assert outcome["preempted"] > 0
     assert sum(map(len, outcome["partial"].values())) > 50
-    assert outcome["waits"] == 0
-
-
-@with_vllm
-@pytest.mark.slow
-def test_data_parallel_copies_keep_their_ids(smollm, expected, tmp_path) -> None:
-    check_results(run_asynchronous(smollm, tmp_path, "V1", "2"), expected)
+    assert len(outcome["copies"]) == num_copies
+    for copy in outcome["copies"]:
+        assert copy["runner"] == module
+        assert copy["ahead"] > 20
+        assert copy["preempted"] > 0
+        assert copy["chunked"] > 0
+        assert copy["waits"] == 0
 
 
 @with_vllm
 @pytest.mark.slow
 def test_collecting_between_steps_is_refused_at_start(smollm, tmp_path) -> None:
-    error = run_asynchronous(smollm, tmp_path, "V1", "early")["error"]
+    error = run_asynchronous(smollm, tmp_path, "V1", "2", "early")["error"]
     assert "V1 model runner, asynchronous scheduling" in error
     assert "not those that were forced" in error
     assert "Set engine.vllm.async_scheduling=false" in error
@@ -125,10 +125,10 @@ class Broken:
     tokenizer = SimpleNamespace(encode=lambda text, add_special_tokens: [1, 2])
 
     def __init__(self) -> None:
-        self.num_jobs = 0
+        self.jobs: dict[str, Any] = {}
 
     def submit(self, job: Any) -> None:
-        self.num_jobs += 1
+        self.jobs[job.key] = job
 
     def completed(self, timeout: float | None = None) -> list[Any]:
         raise OverflowError("can't convert negative int to unsigned")
@@ -146,15 +146,28 @@ def test_the_error_of_the_check_names_the_switch(uses_v2, is_asynchronous, switc
     session = Broken()
     with pytest.raises(EngineError, match=switch):
         check_forcing(session, _config(uses_v2, is_asynchronous))
-    assert session.num_jobs >= 4
+    assert len(session.jobs) >= 4
+
+
+def test_each_copy_is_checked() -> None:
+    session = Broken()
+    with pytest.raises(EngineError):
+        check_forcing(session, _config(True, True, num_copies=8))
+    budgets = [job.request.budget for job in session.jobs.values()]
+    for copy in range(8):  # vLLM's client gives it every eighth job
+        assert budgets[copy::8] == budgets[::8]
+    assert len(set(budgets[::8])) == 4
 
 
 def test_synchronous_scheduling_on_the_v1_runner_is_not_checked() -> None:
     session = Broken()
     check_forcing(session, _config(False, False))
-    assert session.num_jobs == 0
+    assert session.jobs == {}
 
 
-def _config(uses_v2: bool, is_asynchronous: bool) -> Any:
-    scheduler = SimpleNamespace(async_scheduling=is_asynchronous)
-    return SimpleNamespace(use_v2_model_runner=uses_v2, scheduler_config=scheduler)
+def _config(uses_v2: bool, is_asynchronous: bool, num_copies: int = 1) -> Any:
+    return SimpleNamespace(
+        use_v2_model_runner=uses_v2,
+        scheduler_config=SimpleNamespace(async_scheduling=is_asynchronous),
+        parallel_config=SimpleNamespace(data_parallel_size=num_copies),
+    )

@@ -258,8 +258,16 @@ class _DataParallelEngine(Engine):
     def abort(self, request_ids: Sequence[str]) -> None:
         self._wait(self._engine.abort(list(request_ids)))
 
+    async def _shut_down(self) -> None:
+        """Stop the copies and end vLLM's tasks, which asyncio would report as left behind."""
+        self._engine.shutdown()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._engine.shutdown)
+        self._wait(self._shut_down())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=30)
 

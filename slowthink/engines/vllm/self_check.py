@@ -2,7 +2,8 @@
 
 Model runners and ways of scheduling differ in when a logits processor learns the last token. If it
 learns a wrong one, forced tokens are lost, so a few short requests are run first: they end at
-different steps, and have forced ends, refused ends, wait strings and answers.
+different steps, and have forced ends, refused ends, wait strings and answers. Each data-parallel
+copy runs them: vLLM distributes equal loads in turns.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ def check_forcing(session: Session, config: Any) -> None:
     requests = [
         Request(
             model="self-check", numerics="", prompt_ids=prompt_ids, format=_FORMAT,
-            sampling=Sampling(), budget=budget, seed=0,
+            sampling=Sampling(), budget=budget, seed=0, sample=copy,
         )
         for budget in _BUDGETS
+        for copy in range(config.parallel_config.data_parallel_size)
     ]  # fmt: skip
     jobs = [
         Job(request=r, points=(Point(r.budget.max_thinking_tokens or 0, r.budget.waits),))
