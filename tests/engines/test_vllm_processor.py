@@ -310,8 +310,9 @@ def _step_v2(forcing, states, slots, order, dice) -> None:
         length = len(slots[slot][0].prompt) + len(slots[slot][0].outputs)
         at_start = states.prefill_len.np[slot] == length and dice.random() < 0.3
         lengths.append(length - 1 if at_start else length)
+    padding = [0] * (-len(order) % 4)  # a batch is padded to the size of its CUDA graph
     context = SimpleNamespace(
-        idx_mapping_np=np.array(order), seq_lens_upper_bound_np=np.array(lengths)
+        idx_mapping_np=np.array(order), seq_lens_upper_bound_np=np.array(lengths + padding)
     )
     batch = torch.stack([slots[slot][0].next_logits() for slot in order])
     edited = forcing.apply(batch, context)

@@ -187,7 +187,8 @@ class Forcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
             self._v2_has_rows = not self._rows.keys().isdisjoint(slots.tolist())
             self._stepper.on_batch_change()
         if self._v2_has_rows:
-            kept = ctx.seq_lens_upper_bound_np >= self._states.prefill_len.np[slots]
+            lengths = ctx.seq_lens_upper_bound_np[: len(slots)]  # padded for a CUDA graph
+            kept = lengths >= self._states.prefill_len.np[slots]
             self._stepper.edit_logits(
                 logits,
                 self._rows,
