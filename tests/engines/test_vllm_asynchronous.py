@@ -23,7 +23,7 @@ from slowthink.engines.vllm.forced_row import ForcedRow, RowSettings
 from slowthink.engines.vllm.request_args import ForcingArgs
 from slowthink.engines.vllm.rows import Stepper
 from slowthink.engines.vllm.self_check import check_forcing
-from slowthink.errors import EngineError
+from slowthink.errors import ConfigError, EngineError
 from slowthink.recipe import EngineConfig
 from slowthink.records import Budget, Sampling, ThinkingFormat
 from tests.engines.asynchronous import CONTEXT, jobs_for
@@ -120,18 +120,19 @@ def test_an_end_is_recorded_only_once_its_token_was_returned_and_no_row_is_chang
 
 
 class Broken:
-    """A session whose engine outputs garbage ids."""
+    """A session whose engine raises, e.g. since it outputs garbage ids."""
 
     tokenizer = SimpleNamespace(encode=lambda text, add_special_tokens: [1, 2])
 
-    def __init__(self) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.jobs: dict[str, Any] = {}
+        self.error = error or OverflowError("can't convert negative int to unsigned")
 
     def submit(self, job: Any) -> None:
         self.jobs[job.key] = job
 
     def completed(self, timeout: float | None = None) -> list[Any]:
-        raise OverflowError("can't convert negative int to unsigned")
+        raise self.error
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,28 @@ def test_the_error_of_the_check_names_the_switch(uses_v2, is_asynchronous, switc
     with pytest.raises(EngineError, match=switch):
         check_forcing(session, _config(uses_v2, is_asynchronous))
     assert len(session.jobs) >= 4
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("operands could not be broadcast"), "failed: operands could not be broadcast"),
+        (TypeError("unexpected keyword"), "failed: unexpected keyword"),
+        (AssertionError(), r"failed: AssertionError\(\)"),
+        (EngineError("2 tokens are not those forced"), "failed: 2 tokens are not those forced"),
+    ],
+)
+def test_whatever_the_check_raises_the_switch_is_named(error, text) -> None:
+    with pytest.raises(EngineError, match=rf"(?s){text}.*async_scheduling=false") as raised:
+        check_forcing(Broken(error), _config(True, True))
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ConfigError("the context is too small")])
+def test_errors_that_are_not_the_forcings_are_not_blamed_on_it(error) -> None:
+    with pytest.raises(type(error)) as raised:
+        check_forcing(Broken(error), _config(True, True))
+    assert raised.value is error
 
 
 def test_each_copy_is_checked() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from slowthink.engines.session import Job, Point, Session, generate
-from slowthink.errors import EngineError
+from slowthink.errors import ConfigError, EngineError
 from slowthink.records import Budget, Request, Sampling, ThinkingFormat
 
 _FORMAT = ThinkingFormat(name="self-check", start="", end="\n", cue_after_natural_end=True)
@@ -50,7 +50,9 @@ def check_forcing(session: Session, config: Any) -> None:
     ]
     try:
         list(generate(session, jobs))
-    except (RuntimeError, ArithmeticError, LookupError) as error:  # garbage ids raise any of these
+    except ConfigError:  # a context too small for the requests
+        raise
+    except Exception as error:  # garbage ids, or an interface that changed, raise any of them
         raise _forcing_fails(
             error, uses_v2=config.use_v2_model_runner, is_asynchronous=is_asynchronous
         ) from error
@@ -64,5 +66,6 @@ def _forcing_fails(error: Exception, *, uses_v2: bool, is_asynchronous: bool) ->
         switches.append("engine.vllm.async_scheduling=false")
     return EngineError(
         f"engine.kind: vllm ({runner} model runner, {scheduling} scheduling): the check at start "
-        f"failed: {error}\nExpected the forced tokens in the output. Set {' or '.join(switches)}."
+        f"failed: {str(error) or repr(error)}\n"
+        f"Expected the forced tokens in the output. Set {' or '.join(switches)}."
     )
