@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,7 +159,8 @@ class Graphs:
                 graphs.users[self._pool] -= 1
 
         @contextmanager
-        def capture(graph, pool=None, **_: object):
+        def capture(graph, pool=None, stream=None, **_: object):
+            assert stream == "of the model's device"
             graph._pool = len(self.users) if pool is None else pool
             assert self.users.get(graph._pool) != 0, "use_count > 0 INTERNAL ASSERT FAILED"
             self.users[graph._pool] = self.users.get(graph._pool, 0) + 1
@@ -177,6 +179,7 @@ class Graphs:
             return graph
 
         step._on_cuda, step._capture = True, capture_shape
+        step._capture_stream = "of the model's device"
 
 
 def test_graphs_are_captured_again_after_buffers_were_replaced(monkeypatch) -> None:
@@ -195,6 +198,17 @@ def test_graphs_are_captured_again_after_buffers_were_replaced(monkeypatch) -> N
     assert decoder.static_step.refusal is None
     assert num_captured == [1, 2, 3]
     assert all(ours == expected for ours, expected in ids)
+
+
+def test_the_end_of_a_copy_is_recorded_on_the_models_device(monkeypatch) -> None:
+    """Which need not be the current one: `engine.device: cuda:1`."""
+    decoder = Decoder(make_model(), "cpu", static=True)
+    step, recorded = decoder.static_step, []
+    step._inputs_copied = SimpleNamespace(synchronize=lambda: None, record=recorded.append)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: ("stream", device))
+    with torch.inference_mode():
+        list(decoder.decode([make_row((5, 6, 7), 2, Sampling())]))
+    assert set(recorded) == {("stream", torch.device("cpu"))}
 
 
 def test_what_is_captured_neither_waits_for_the_device_nor_depends_on_values() -> None:

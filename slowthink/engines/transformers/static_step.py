@@ -52,8 +52,10 @@ class StaticStep:
         self._inputs = torch.zeros(2, 0, dtype=torch.long, device=device)
         self._host_inputs = torch.zeros(2, 0, dtype=torch.long)
         self._inputs_copied: Any = None
+        self._capture_stream: Any = None
         if self._on_cuda:
             self._inputs_copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._capture_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._logits = torch.zeros(0, device=device)
         self._graphs: dict[tuple[int, int], Any] = {}
         """Graphs by number of rows and of columns, the last used last; None before capture."""
@@ -90,7 +92,7 @@ class StaticStep:
         self._host_inputs[:, : len(ids)] = torch.tensor([ids, positions])
         self._inputs.copy_(self._host_inputs, non_blocking=True)
         if self._inputs_copied is not None:
-            self._inputs_copied.record()
+            self._inputs_copied.record(torch.cuda.current_stream(self._device))
 
     def _first_run(self, shape: tuple[int, int]) -> None:
         """Run a shape eagerly and refuse operations that synchronise."""
@@ -134,10 +136,13 @@ class StaticStep:
 
     def _capture(self, shape: tuple[int, int]) -> Any:
         """Capture into the pool of the other graphs, or a new one: PyTorch's allocator refuses a
-        pool whose graphs are all gone."""
+        pool whose graphs are all gone. The stream is of the model's device, which need not be the
+        current one: on a stream of another nothing would be captured, and nothing replayed."""
         pool = next((graph.pool() for graph in self._graphs.values() if graph is not None), None)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(
+            graph, pool=pool, stream=self._capture_stream, capture_error_mode="thread_local"
+        ):
             self._run(shape)
         return graph
 
