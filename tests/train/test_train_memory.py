@@ -17,6 +17,7 @@ from slowthink.stages.train.forecast import (
     disk_needed,
     forecast,
     parse_gpus,
+    peak_flops,
     token_flops,
 )
 from slowthink.stages.train.memory import (
@@ -219,6 +220,26 @@ def test_time_is_by_the_peak_of_all_gpus_or_by_a_measured_speed():
     assert measured.time_text() == "about 42 minutes for 25,000,000 tokens at 10,000 tokens/s"
     on_cpu = forecast(recipe, Machine(), memory_bytes=16e9, rows=rows)
     assert on_cpu.tokens_per_second is None and not on_cpu.fits
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("H100", 989), ("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835), ("NVIDIA H200", 989), ("NVIDIA H200 NVL", 835),
+        ("NVIDIA A100-SXM4-40GB", 312), ("NVIDIA A100 80GB PCIe", 312), ("NVIDIA L4", 121),
+        ("NVIDIA L40", 181), ("NVIDIA L40S", 362), ("NVIDIA A10", 125), ("NVIDIA RTX A6000", 155),
+        ("NVIDIA GeForce RTX 4090", 165), ("Tesla V100-SXM2-32GB", 125),
+        ("Tesla V100-PCIE-16GB", 112), ("Tesla T4", 65),
+        *[(name, None) for name in (
+            "NVIDIA A10G", "NVIDIA T400 4GB", "NVIDIA GH200 480GB", "NVIDIA GeForce RTX 3090 Ti",
+            "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 4090 D", "NVIDIA L20",
+            "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA RTX 6000 Ada Generation", "",
+        )],
+    ],
+)  # fmt: skip
+def test_a_gpu_has_the_peak_of_its_own_form_or_none(name, tflops):
+    assert peak_flops(name) == (tflops and tflops * 1e12)
 
 
 def test_gpus_are_read_from_text():

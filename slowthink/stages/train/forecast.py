@@ -30,10 +30,16 @@ from slowthink.stages.train.shapes import (
 MFU = 0.3
 """Assumed share of the peak; packed rows on one card reach more, FSDP2 over slow links less."""
 PEAK_TFLOPS = {
-    "B200": 2250, "H200": 989, "H100": 989, "H800": 989, "A100": 312, "A800": 312, "L40S": 362,
-    "A6000": 155, "A10": 125, "L4": 121, "4090": 165, "3090": 71, "V100": 125, "T4": 65,
+    "B200": 2250, "H200": 989, "H200 NVL": 835, "H100": 989, "H100 PCIE": 756, "H100 NVL": 835,
+    "H800": 989, "H800 PCIE": 756, "A100": 312, "A100 PCIE": 312, "A800": 312, "A800 PCIE": 312,
+    "L40S": 362, "L40": 181, "A40": 150, "A6000": 155, "A30": 165, "A10": 125, "L4": 121,
+    "4090": 165, "3090": 71, "V100": 125, "V100 PCIE": 112, "T4": 65,
 }  # fmt: skip
-"""Dense, in bf16 (V100, T4: fp16), by a part of the name: NVIDIA's data sheets."""
+"""Dense, in bf16 (V100, T4: fp16), by the words of the name that tell a GPU's form. From NVIDIA's
+data sheets (nvidia.com/en-us/data-center/h100 and so on), which give twice as much, with sparsity,
+from Ampere on; GeForce: the white papers of Ada and GA102, with fp32 accumulation."""
+_COMMON_WORD = re.compile(r"NVIDIA|TESLA|GEFORCE|RTX|SXM\d?|HBM\w*|\d+GB")
+"""Words of a GPU's name that do not change its peak."""
 MEMORY_GB = {
     "B200": 180, "H200": 141, "H100": 80, "H800": 80, "A100": 80, "A800": 80, "L40S": 48,
     "A6000": 48, "A10": 24, "L4": 24, "4090": 24, "3090": 24, "V100": 32, "T4": 16,
@@ -203,8 +209,10 @@ def device_speed(model: Shape, setup: Setup, gpu: CudaDevice) -> float | None:
 
 
 def peak_flops(name: str) -> float | None:
-    """A GPU's peak in operations a second, by its name; None if it is unknown."""
-    peak = next((tflops for part, tflops in PEAK_TFLOPS.items() if part in name), None)
+    """A GPU's peak in operations a second, by its name; None if it is unknown, as is that of a part
+    (MIG) or of another form (Laptop, Ti)."""
+    words = [w for w in re.findall(r"[^\W_]+", name.upper()) if not _COMMON_WORD.fullmatch(w)]
+    peak = PEAK_TFLOPS.get(" ".join(words))
     return peak and peak * 1e12
 
 
