@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import ctypes
 import importlib.util
+import json
 import logging
 import os
 import platform
@@ -21,6 +22,10 @@ from pathlib import Path
 from typing import NoReturn
 
 __version__ = "0.1.0"
+_PARTITIONED = " (MIG)"
+"""End of the name of a GPU that is used in parts."""
+_MAJOR_ATTRIBUTE, _MINOR_ATTRIBUTE = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""
 
 
 @cache
@@ -163,22 +168,65 @@ class CudaDevice:
 
 
 def cuda_devices() -> tuple[CudaDevice, ...]:
-    """The GPUs that torch can use: none for a CPU build."""
-    return visible_devices(_nvml_devices()) if _torch_has_cuda() else ()
+    """The GPUs that torch can use, as it numbers them: none for a CPU build."""
+    devices = _nvml_devices() if _torch_has_cuda() else ()
+    if len(set(devices)) > 1 or any(gpu.name.endswith(_PARTITIONED) for gpu in devices):
+        numbered = _devices_by_cuda()
+        return visible_devices(devices) if numbered is None else numbered
+    return visible_devices(devices)
 
 
 def visible_devices(devices: tuple[CudaDevice, ...]) -> tuple[CudaDevice, ...]:
-    """Those of all GPUs that CUDA_VISIBLE_DEVICES names; a UUID counts as the first."""
+    """As many of these GPUs, which are alike, as CUDA_VISIBLE_DEVICES names; as in CUDA, what comes
+    after a wrong name does not count. A UUID counts as the first."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return devices
     selected: list[CudaDevice] = []
     for name in visible.split(","):
-        if not name.strip().isdecimal():
-            selected += devices[:1] if name.strip().startswith(("GPU-", "MIG-")) else ()
-        elif int(name) < len(devices):
-            selected.append(devices[int(name)])
+        index = 0 if name.strip().startswith(("GPU-", "MIG-")) else name.strip()
+        if not str(index).isdecimal() or int(index) >= len(devices):
+            break
+        selected.append(devices[int(index)])
     return tuple(selected)
+
+
+@cache
+def _devices_by_cuda() -> tuple[CudaDevice, ...] | None:
+    """The GPUs and parts of GPUs as CUDA numbers them; None if CUDA does not start.
+
+    It numbers the fastest first, unless CUDA_DEVICE_ORDER says otherwise, and NVML by place; so
+    where they differ CUDA is asked, in a process of its own.
+    """
+    code = f"from {__name__} import print_cuda_devices; print_cuda_devices()"
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+        child = subprocess.run(
+            [sys.executable, "-P", "-c", code], env=python_environment(),
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        fields = [json.loads(line) for line in child.stdout.splitlines()]
+        return tuple(CudaDevice(name, (major, minor), gb) for name, major, minor, gb in fields)
+    return None
+
+
+def print_cuda_devices() -> None:
+    """Print the GPUs that CUDA sees, a line of JSON each: name, compute capability, memory in GB.
+
+    CUDA starts in this process. Raises OSError without NVIDIA's driver.
+    """
+    cuda = ctypes.CDLL("libcuda.so.1")
+    number, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(96)
+    major, minor, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    if cuda.cuInit(0) == 0:  # else no GPU is visible
+        cuda.cuDeviceGetCount(ctypes.byref(number))
+    for index in range(number.value):
+        cuda.cuDeviceGet(ctypes.byref(device), index)
+        cuda.cuDeviceGetName(name, len(name), device)
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR_ATTRIBUTE, device)
+        cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR_ATTRIBUTE, device)
+        cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+        gigabytes = round(memory.value / 1e9, 1)
+        print(json.dumps([_text(name), major.value, minor.value, gigabytes]))
 
 
 def _torch_has_cuda() -> bool:
@@ -207,14 +255,20 @@ def _nvml_device(nvml: ctypes.CDLL, index: int) -> CudaDevice:
     handle, name = ctypes.c_void_p(), ctypes.create_string_buffer(96)
     major, minor = ctypes.c_int(), ctypes.c_int()
     memory = (ctypes.c_ulonglong * 3)()  # total, free, used
+    is_partitioned, next_start = ctypes.c_uint(), ctypes.c_uint()
     nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
     nvml.nvmlDeviceGetName(handle, name, len(name))
     nvml.nvmlDeviceGetCudaComputeCapability(handle, ctypes.byref(major), ctypes.byref(minor))
     nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
+    nvml.nvmlDeviceGetMigMode(handle, ctypes.byref(is_partitioned), ctypes.byref(next_start))
     return CudaDevice(
-        name=name.value.decode("utf-8", "replace"), capability=(major.value, minor.value),
+        name=_text(name) + (_PARTITIONED if is_partitioned.value else ""), capability=(major.value, minor.value),
         memory_gb=round(memory[0] / 1e9, 1),
     )  # fmt: skip
+
+
+def _text(buffer: ctypes.Array[ctypes.c_char]) -> str:
+    return buffer.value.decode("utf-8", "replace")
 
 
 def versions() -> dict[str, str]:

@@ -213,32 +213,62 @@ int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **gpu) { *gpu = (void *)(long)(i + 1); return 0; }
 int nvmlDeviceGetName(void *gpu, char *name, unsigned size) { strcpy(name, "Test GPU"); return 0; }
 int nvmlDeviceGetCudaComputeCapability(void *gpu, int *major, int *minor) {
-  *major = 6 + (int)(long)gpu; *minor = 5; return 0; }
+  *major = SAME ? 8 : 6 + (int)(long)gpu; *minor = 5; return 0; }
 int nvmlDeviceGetMemoryInfo(void *gpu, unsigned long long *memory) {
   memory[0] = 80000000000ULL; return 0; }
+int nvmlDeviceGetMigMode(void *gpu, unsigned *now, unsigned *later) { *now = MIG; return 0; }
+"""
+CUDA = """
+#include <string.h>
+int cuInit(unsigned flags) { return 0; }
+int cuDeviceGetCount(int *count) { *count = 2; return 0; }
+int cuDeviceGet(int *gpu, int i) { *gpu = i + 5; return 0; }
+int cuDeviceGetName(char *name, int size, int gpu) { strcpy(name, "By CUDA"); return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int gpu) {
+  *value = attribute == 75 ? 14 - gpu : 0; return 0; }
+int cuDeviceTotalMem_v2(unsigned long *memory, int gpu) { *memory = 10000000000UL; return 0; }
 """
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-def test_gpus_are_read_from_the_drivers_library(tmp_path) -> None:
-    source = tmp_path / "nvml.c"
-    source.write_text(NVML)
-    library = tmp_path / "libnvidia-ml.so.1"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    code = "from slowthink.environment import _nvml_devices as d; print(*d(), sep='\\n')"
-    environ = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["-DSAME=1", "-DMIG=0"], [("Test GPU", 8, 5, 80.0)]),
+        (["-DSAME=0", "-DMIG=0"], [("By CUDA", 9, 0, 10.0), ("By CUDA", 8, 0, 10.0)]),
+        (["-DSAME=1", "-DMIG=1"], [("By CUDA", 9, 0, 10.0), ("By CUDA", 8, 0, 10.0)]),
+        (["-DSAME=0", "-DMIG=0", None], [("Test GPU", 8, 5, 80.0)]),
+    ],
+    ids=["alike", "mixed", "in parts", "mixed, CUDA does not start"],
+)
+def test_gpus_are_read_from_the_drivers_libraries(flags, expected, tmp_path) -> None:
+    """NVML and CUDA number them differently: where they differ, CUDA is asked."""
+    libraries = {"libnvidia-ml.so.1": NVML, "libcuda.so.1": CUDA if None not in flags else ""}
+    for library, text in libraries.items():
+        source = tmp_path / "library.c"
+        source.write_text(text)
+        options = ["-shared", "-fPIC", *filter(None, flags), "-o", tmp_path / library]
+        subprocess.run(["cc", *options, source], check=True)
+    code = """if True:
+        from slowthink import environment
+        environment._torch_has_cuda = lambda: True
+        for gpu in environment.cuda_devices():
+            print((gpu.name, *gpu.capability, gpu.memory_gb))
+    """
+    environ = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "1"}
     child = subprocess.run(
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True
     )
-    assert child.stdout.splitlines() == [
-        f"CudaDevice(name='Test GPU', capability=({major}, 5), memory_gb=80.0)" for major in (7, 8)
-    ]
+    assert child.stdout.splitlines() == [str(gpu) for gpu in expected], child.stderr
 
 
 @pytest.mark.parametrize(
     ("visible", "expected"),
-    [(None, "HVP"), ("1", "V"), ("2,0", "PH"), ("", ""), ("-1", ""), ("GPU-8932f937", "H")],
-)
+    [
+        (None, "HVP"), ("1", "V"), ("2,0", "PH"), ("", ""), ("-1", ""), ("GPU-8932f937", "H"),
+        ("1,-1,0", "V"), ("0,9,1", "H"), ("0, x", "H"),
+    ],
+)  # fmt: skip
 def test_only_visible_gpus_count(monkeypatch, visible, expected) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
