@@ -23,7 +23,9 @@ from slowthink.engines.auto import (
     choose_dtype,
     choose_kind,
 )
+from slowthink.engines.vllm.client import open_engine
 from slowthink.environment import CudaDevice
+from slowthink.errors import ConfigError
 from slowthink.pipeline.resolve import Resolved, planned_work, resolve, resolve_run
 from slowthink.pipeline.run import run_recipe
 from slowthink.pipeline.run_plan import plan_run
@@ -72,6 +74,17 @@ def test_vllm_is_taken_only_where_it_repays_its_start(machine, workload, expecte
     choice = choose_kind(EngineConfig(), lambda: workload, machine)
     assert choice.value == expected
     assert reason in choice.reason
+
+
+def test_vllm_is_not_taken_for_a_gpu_that_it_would_not_use() -> None:
+    machine = Machine(gpus=(V100, H100), has_vllm=True)
+    kinds = {
+        device: choose_kind(EngineConfig(device=device), lambda: MANY, machine).value
+        for device in ("auto", "cuda", "cuda:0", "cuda:1")
+    }
+    assert kinds == {"auto": "vllm", "cuda": "vllm", "cuda:0": "vllm", "cuda:1": "transformers"}
+    with pytest.raises(ConfigError, match=r"(?s)`cuda:1`.*Choose them by CUDA_VISIBLE_DEVICES"):
+        open_engine(Path("model"), EngineConfig(kind="vllm", device="cuda:1"))
 
 
 def test_each_model_that_is_loaded_must_repay_a_start() -> None:

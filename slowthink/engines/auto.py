@@ -92,6 +92,8 @@ def choose_kind(config: EngineConfig, workload: Callable[[], Workload], machine:
     gpus = _gpus_for(config, machine)
     if not gpus:
         return Choice("transformers", "torch finds no NVIDIA GPU")
+    if not is_first_gpu(config.device):
+        return Choice("transformers", f"vLLM would not use {config.device}")
     work = workload()
     slow, fast = TRANSFORMERS_TOKENS_PER_SECOND, VLLM_TOKENS_PER_SECOND
     saved_seconds = work.num_tokens / slow - work.num_tokens / fast
@@ -117,6 +119,11 @@ def choose_dtype(config: EngineConfig, machine: Machine) -> Choice:
     if machine.cpu_bfloat16:
         return Choice("bfloat16", "this CPU has bfloat16 instructions")
     return Choice("float32", "this CPU has no bfloat16 instructions")
+
+
+def is_first_gpu(device: str) -> bool:
+    """Whether this is the first GPU, or leaves open which: vLLM takes the first that it sees."""
+    return device.partition(":")[2] in ("", "0")
 
 
 def _gpus_for(config: EngineConfig, machine: Machine) -> tuple[CudaDevice, ...]:

@@ -206,7 +206,8 @@ class EngineConfig(Settings):
     """Run the Python code that a model's folder contains. false: such a model is refused, unless
     transformers has a class of its own for it."""
     device: str = "auto"
-    """Device of the model: auto, cpu, cuda, cuda:1, mps."""
+    """Device of the model: auto, cpu, cuda, cuda:1, mps. `vllm` takes the first GPUs that it sees:
+    choose them by CUDA_VISIBLE_DEVICES."""
     batch_size: int = Field(default=48, ge=1)
     """Maximum number of sequences decoded together; under bfloat16 it changes rounding."""
     batch_tokens: int = Field(default=32_768, ge=1)

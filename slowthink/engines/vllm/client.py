@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from slowthink.engines.auto import is_first_gpu
 from slowthink.engines.models import eos_ids, needs_code, untrusted_code
-from slowthink.errors import EngineError, SlowthinkError, missing_extra
+from slowthink.errors import ConfigError, EngineError, SlowthinkError, missing_extra
 from slowthink.recipe import EngineConfig, VllmConfig
 
 LOGITS_PROCESSOR = "slowthink.engines.vllm:Forcing"
@@ -99,8 +100,14 @@ class Engine(Protocol):
 def open_engine(folder: Path, config: EngineConfig) -> Engine:
     """vLLM with the model in this folder.
 
-    Raises ConfigError if vLLM is not installed, and EngineError if it does not start.
+    Raises ConfigError if vLLM is not installed or the device is not its first, and EngineError if
+    it does not start.
     """
+    if not is_first_gpu(config.device):
+        raise ConfigError(
+            f"engine.device: `{config.device}` with engine.kind: vllm; expected `auto`, since vLLM "
+            "takes the first GPUs that it sees. Choose them by CUDA_VISIBLE_DEVICES."
+        )
     for name, value in _DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name, value in FLOAT32_ENVIRONMENT.items() if config.dtype == "float32" else ():
