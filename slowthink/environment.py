@@ -262,7 +262,8 @@ def _nvml_device(nvml: ctypes.CDLL, index: int) -> CudaDevice:
     nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
     nvml.nvmlDeviceGetMigMode(handle, ctypes.byref(is_partitioned), ctypes.byref(next_start))
     return CudaDevice(
-        name=_text(name) + (_PARTITIONED if is_partitioned.value else ""), capability=(major.value, minor.value),
+        name=_text(name) + (_PARTITIONED if is_partitioned.value else ""),
+        capability=(major.value, minor.value),
         memory_gb=round(memory[0] / 1e9, 1),
     )  # fmt: skip
 
