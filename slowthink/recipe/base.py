@@ -212,7 +212,7 @@ class EngineConfig(Settings):
     """Maximum number of sequences decoded together; under bfloat16 it changes rounding."""
     batch_tokens: int = Field(default=32_768, ge=1)
     """For `transformers`: maximum number of tokens of a batch, so that the KV cache fits in memory;
-    a longer sequence is decoded alone."""
+    on an NVIDIA GPU at most what it holds beside the model. A longer sequence is decoded alone."""
     reproducible: bool = True
     """For `transformers`: batches are fixed, so that the same requests give the same tokens. false:
     requests join a batch as others finish, which is faster, but near ties may be decided

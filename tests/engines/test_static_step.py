@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -18,8 +19,10 @@ torch = pytest.importorskip("torch")
 from benchmarks import sweep
 from slowthink.engines.session import Point, generate
 from slowthink.engines.transformers.decoding import Decoder, DecodingRow
+from slowthink.engines.transformers.kv_cache import KeyValues
 from slowthink.engines.transformers.session import (
     TransformersSession,
+    _max_cached,
     _notify_of_idle_cards,
     pick_device,
 )
@@ -139,6 +142,63 @@ def test_shapes_are_few_and_graphs_are_bounded() -> None:
     assert set(step._graphs) <= {(r, c) for r in sizes for c in (128, 192, 256)}
 
 
+def allocations(monkeypatch, limit: int | None = None) -> list[tuple[int, int]]:
+    """Sizes of the key-value buffers allocated from now on; larger ones than `limit` tokens raise."""
+    sizes, allocate = [], KeyValues.allocate
+
+    def record(kv, like):
+        if limit is not None and kv.num_slots * kv.num_columns > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append((kv.num_slots, kv.num_columns))
+        return allocate(kv, like)
+
+    monkeypatch.setattr(KeyValues, "allocate", record)
+    return sizes
+
+
+def test_sizes_are_rounded_up_only_as_far_as_the_memory_reaches(monkeypatch) -> None:
+    """By up to 2.25 times otherwise: 5 slots of 129 columns become 6 of 192."""
+    model, sampling = make_model(), Sampling()
+    rows = {
+        limit: [make_row((n, 6) * 60, 9, sampling) for n in range(4, 9)]
+        for limit in (None, 6 * 192, 1000, 700, 1)
+    }
+    sizes = {}
+    for limit in rows:
+        with monkeypatch.context() as patch, torch.inference_mode():
+            recorded = allocations(patch)
+            list(Decoder(model, "cpu", static=True, max_cached=limit).decode(rows[limit]))
+            sizes[limit] = set(recorded)
+    assert sizes == {
+        None: {(6, 192)}, 6 * 192: {(6, 192)}, 1000: {(5, 192)}, 700: {(5, 129)}, 1: {(5, 129)}
+    }  # fmt: skip
+    assert len({str([row.machine.ids for row in batch]) for batch in rows.values()}) == 1
+
+
+def test_a_full_memory_is_tried_with_less_rounding_and_rows_go_on(monkeypatch) -> None:
+    """First while a row is decoded, whose keys and values must be kept, then between batches."""
+    model = make_model()
+    prompts = [((4, 5), 2), ((5, 6), 2), ((6, 7), 40), ((9,) * 300, 8), ((7,) * 400, 8)]
+    ids = []
+    for is_alone in (True, False):
+        *first, late, second = rows = [make_row(*prompt, Sampling()) for prompt in prompts]
+        waiting = iter([[late]])
+        decoder = Decoder(model, "cpu", static=not is_alone)
+        with monkeypatch.context() as patch, torch.inference_mode():
+            sizes = allocations(patch, limit=2 * 384 - 1)
+            for row in rows if is_alone else ():
+                list(decoder.decode([row]))
+            if not is_alone:
+                list(decoder.decode(first, partial(lambda waiting, *_: next(waiting, []), waiting)))
+                patch.undo()
+                sizes += allocations(patch, limit=512 - 1)
+                list(decoder.decode([second]))
+        ids.append([row.machine.ids for row in rows])
+    assert ids[0] == ids[1]
+    assert list(dict.fromkeys(sizes)) == [(3, 128), (2, 308)]
+    assert (decoder._kv.num_slots, decoder._kv.num_columns) == (1, 408)
+
+
 class Graphs:
     """Stands in for CUDA's graphs: a replay runs the pass again, and as in PyTorch's allocator a
     pool that was captured into is refused once its graphs are gone."""
@@ -256,10 +316,11 @@ def test_a_model_that_synchronises_is_decoded_eagerly() -> None:
         return torch.full((len(ids), 5), float(ids.max()))
 
     step = StaticStep(forward, torch.device("cpu"))
-    assert step([2, 3, 4, 5, 1], [1, 2, 3, 4, 5]).tolist() == [[5.0] * 5] * 5
+    largest = 8, 200
+    assert step([2, 3, 4, 5, 1], [1, 2, 3, 4, 5], largest).tolist() == [[5.0] * 5] * 5
     assert step.refusal == "the model's forward pass calls `_local_scalar_dense`"
-    assert step([7], [200]).tolist() == [[7.0] * 5]
-    assert calls == [128, 128, 256]
+    assert step([7], [199], largest).tolist() == [[7.0] * 5]
+    assert calls == [128, 128, 200]
 
 
 @pytest.mark.slow
@@ -285,6 +346,21 @@ def test_a_sweep_with_branches_is_the_same_on_static_steps(tiny_model, sampling)
                 assert session._decoder.static_step.refusal is None
     assert len(results[0]) == len(jobs)
     assert results[0] == results[1]
+
+
+def test_a_batch_is_as_large_as_the_gpu_holds(monkeypatch) -> None:
+    """Llama 2 13B on 48 GB: 800 KiB for each token in bf16, beside 26 GB of weights."""
+    config = SimpleNamespace(num_attention_heads=40, hidden_size=5120, num_hidden_layers=40)
+    config.get_text_config = lambda: config
+    model = SimpleNamespace(config=config, dtype=torch.bfloat16, device=torch.device("cuda:1"))
+    card = SimpleNamespace(total_memory=48e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: int(26e9))
+    assert _max_cached(model) == int((0.9 * 48e9 - 26e9 - 2e9) / (800 * 1024))
+    card.total_memory = 24e9
+    assert _max_cached(model) == 1
+    model.device = torch.device("cpu")
+    assert _max_cached(model) is None
 
 
 def test_a_full_memory_is_reported_with_what_to_do() -> None:

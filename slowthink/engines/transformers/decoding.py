@@ -17,7 +17,7 @@ import torch
 
 from slowthink.engines.token_sampling import Draw, SampledToken, sample_tokens
 from slowthink.engines.transformers.kv_cache import KeyValues, Window, causal_mask
-from slowthink.engines.transformers.static_step import MIN_COLUMNS, StaticStep, bucket
+from slowthink.engines.transformers.static_step import StaticStep, rounded_sizes
 from slowthink.errors import EngineError
 from slowthink.forcing.machine import Action, ActionKind, AnswerMachine, ForcingMachine
 from slowthink.records import Cost, Sampling
@@ -72,12 +72,16 @@ class Decoder:
     """A model, its cache, and the number of tokens that it has processed.
 
     `static` steps have fixed shapes; by default on CUDA only, where they are captured as graphs.
+    Their sizes are rounded up as long as the cache holds at most `max_cached` tokens; None: always.
     """
 
-    def __init__(self, model: Any, device: Any, *, static: bool | None = None) -> None:
+    def __init__(
+        self, model: Any, device: Any, *, static: bool | None = None, max_cached: int | None = None
+    ) -> None:
         self.model = model
         self.device = torch.device(device)
         self.cost = Cost()
+        self._max_cached = max_cached
         self._kv = KeyValues(model.config.num_hidden_layers, self.device)
         is_static = self.device.type == "cuda" if static is None else static
         self.static_step = StaticStep(self._forward, self.device) if is_static else None
@@ -94,7 +98,8 @@ class Decoder:
         """
         T = max(map(len, blocks))
         if self.static_step is not None and T == 1 and not first_slot:
-            return self.static_step([ids[0] for ids in blocks], starts)
+            largest = self._kv.num_slots, self._kv.num_columns
+            return self.static_step([ids[0] for ids in blocks], starts, largest)
         ids, positions = [], []
         for block, start in zip(blocks, starts, strict=True):
             num_repeated = T - len(block)
@@ -162,11 +167,12 @@ class Decoder:
         """
         num_slots = len(slots) + len(new)
         num_columns = max(row.max_tokens for row in (*slots, *new))
-        if self.static_step is not None:
-            num_slots, num_columns = bucket(num_slots), bucket(num_columns, MIN_COLUMNS)
-        replaced = self._kv.reserve(num_slots, num_columns, num_kept=len(slots))
-        if replaced and self.static_step is not None:
-            self.static_step.clear()
+        if not self._kv.holds(num_slots, num_columns):
+            sizes = [(num_slots, num_columns)]
+            if self.static_step is not None:
+                self.static_step.clear()
+                sizes = rounded_sizes(num_slots, num_columns, self._max_cached)
+            self._kv.reserve(sizes, num_kept=len(slots))
         fed, copied, sources = list[DecodingRow](), list[DecodingRow](), list[int]()
         for row in sorted(new, key=lambda row: (len(row.tokens), row.tokens)):
             source = _find_cached([*slots, *fed], row.tokens[:-1])

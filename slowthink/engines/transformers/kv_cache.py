@@ -42,6 +42,8 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         super().__init__()
         self.owner = owner
         self.buffers: list[torch.Tensor] = []
+        self.forms: list[torch.Tensor] = []
+        """Empty tensors with the heads, their size and the type of the buffers."""
         self.is_initialized = True
 
     def update(
@@ -50,7 +52,8 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         """Write keys and values (B, H, T, D) to the window; returns those of its columns."""
         window, states = self.owner.window, (key_states, value_states)
         if not self.buffers:
-            self.buffers = [self.owner.allocate(new.shape[1], new.shape[3], new) for new in states]
+            self.forms = [new[:0, :, :0].clone() for new in states]
+            self.buffers = [self.owner.allocate(new) for new in states]
         B = key_states.shape[0]
         rows_B1 = torch.arange(B, device=key_states.device)[:, None]
         slots = slice(window.first_slot, window.first_slot + B)
@@ -79,29 +82,53 @@ class KeyValues:
         self.layers = [_Layer(self) for _ in range(num_layers)]
         self.cache = Cache(layers=self.layers)
 
-    def reserve(self, num_slots: int, num_columns: int, *, num_kept: int = 0) -> bool:
-        """Provide this many slots and columns; returns whether the buffers were replaced.
+    def holds(self, num_slots: int, num_columns: int) -> bool:
+        """Whether the buffers have this many slots and columns."""
+        return num_slots <= self.num_slots and num_columns <= self.num_columns
 
-        The first `num_kept` slots keep their contents.
+    def reserve(self, sizes: Sequence[tuple[int, int]], *, num_kept: int = 0) -> None:
+        """Replace the buffers by ones of the first of these numbers of slots and of columns for
+        which there is memory; the first `num_kept` slots keep their contents. Buffers of a layer
+        that was never used are allocated at its first update.
+
+        Raises torch.OutOfMemoryError.
         """
-        if num_slots <= self.num_slots and num_columns <= self.num_columns:
-            return False
-        self.num_slots = max(num_slots, num_kept)
-        self.num_columns = max(num_columns, self._num_cleared if num_kept else 0)
-        if not num_kept:
-            self._num_cleared = 0
-        for layer in self.layers:
-            old, layer.buffers = layer.buffers, []
-            for buffer in old if num_kept else ():
-                new = self.allocate(buffer.shape[1], buffer.shape[3], buffer)
-                columns = slice(self._num_cleared)
-                new[:num_kept, :, columns] = buffer[:num_kept, :, columns]
-                layer.buffers.append(new)
-        return True
+        for num_slots, num_columns in sizes:
+            self.num_slots = max(num_slots, num_kept)
+            self.num_columns = max(num_columns, self._num_cleared if num_kept else 0)
+            try:
+                if num_kept:
+                    self._enlarge(num_kept)
+                else:
+                    self._renew()
+                return
+            except torch.OutOfMemoryError:
+                if (num_slots, num_columns) == sizes[-1]:
+                    raise
 
-    def allocate(self, num_heads: int, head_size: int, like: torch.Tensor) -> torch.Tensor:
-        """A buffer (S, H, N, D). Only the columns that are read are cleared: on a CPU, the memory
-        of the others is not used."""
+    def _enlarge(self, num_kept: int) -> None:
+        """Allocate one buffer after the other again, and copy what is kept."""
+        for layer in self.layers:
+            layer.buffers = [self._enlarged(buffer, num_kept) for buffer in layer.buffers]
+
+    def _enlarged(self, buffer: torch.Tensor, num_kept: int) -> torch.Tensor:
+        new = self.allocate(buffer)
+        columns = slice(self._num_cleared)
+        new[:num_kept, :, columns] = buffer[:num_kept, :, columns]
+        return new
+
+    def _renew(self) -> None:
+        """Allocate all buffers again; the old ones are freed before."""
+        self._num_cleared = 0
+        for layer in self.layers:
+            layer.buffers = []
+        for layer in self.layers:
+            layer.buffers = [self.allocate(form) for form in layer.forms]
+
+    def allocate(self, like: torch.Tensor) -> torch.Tensor:
+        """A buffer (S, H, N, D), with H, D and the type of this tensor. Only the columns that are
+        read are cleared: on a CPU, the memory of the others is not used."""
+        num_heads, head_size = like.shape[1], like.shape[3]
         buffer = like.new_empty(self.num_slots, num_heads, self.num_columns, head_size)
         buffer[:, :, : self._num_cleared] = 0
         return buffer

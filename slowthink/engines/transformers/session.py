@@ -37,6 +37,8 @@ _USE_SEVERAL_CARDS = (
     "Choose it by CUDA_VISIBLE_DEVICES or engine.device; to use several: --set engine.kind=vllm "
     "--set engine.vllm.tensor_parallel_size=N"
 )
+_USABLE_SHARE, _WORK_BYTES = 0.9, 2e9
+"""Share of a GPU's memory for the model, keys, values and, in bytes, all else: prefill, graphs."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Constants of glibc's malloc.h."""
 
@@ -64,8 +66,10 @@ class TransformersSession:
         self.tokenizer = from_folder(
             library.AutoTokenizer, folder, trust_remote_code=config.trust_remote_code
         )
-        self._decoder = Decoder(model, model.device)
-        self._batch_size, self._batch_tokens = config.batch_size, config.batch_tokens
+        max_cached = _max_cached(model)
+        self._decoder = Decoder(model, model.device, max_cached=max_cached)
+        self._batch_size = config.batch_size
+        self._batch_tokens = min(config.batch_tokens, max_cached or config.batch_tokens)
         self.fingerprint = fingerprint(folder)
         self.numerics = f"transformers/{config.dtype}"
         config_ids = model.generation_config.eos_token_id
@@ -226,6 +230,26 @@ def pick_device(device: str) -> str:
             "0. Use one of them, or set CUDA_VISIBLE_DEVICES."
         )
     return device
+
+
+def _max_cached(model: Any) -> int | None:
+    """Number of tokens whose keys and values are estimated to fit beside the model on its GPU; at
+    least 1. None for other devices.
+
+    By the GPU's whole memory, not by what is free: the same run has the same batches everywhere.
+    """
+    import torch
+
+    if model.device.type != "cuda":
+        return None
+    config = model.config.get_text_config()
+    num_heads = config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+    width = (getattr(config, "num_key_value_heads", None) or num_heads) * head_size
+    token_bytes = 2 * config.num_hidden_layers * width * model.dtype.itemsize
+    memory = torch.cuda.get_device_properties(model.device).total_memory
+    free = _USABLE_SHARE * memory - torch.cuda.memory_allocated(model.device) - _WORK_BYTES
+    return max(1, int(free / token_bytes))
 
 
 def _notify_of_idle_cards(device: Any, notify: Callable[[str], None]) -> None:

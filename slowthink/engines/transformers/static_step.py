@@ -6,7 +6,7 @@ rounded up to a few (`bucket`), inputs and logits have buffers of their own, and
 wait for the device. Without CUDA the same pass runs uncaptured, which the tests use.
 
     step = StaticStep(forward, device)
-    logits_BV = step(ids, positions)    # of len(ids) rows; valid until the next call
+    logits_BV = step(ids, positions, largest)    # of len(ids) rows; valid until the next call
 
 A graph is captured at the second use of its shape; the first runs eagerly, which also sets up
 cuBLAS. It is checked for synchronisation (`RefuseSynchronisation`); a model that synchronises is
@@ -42,6 +42,15 @@ def bucket(number: int, smallest: int = 1) -> int:
     return size
 
 
+def rounded_sizes(num_rows: int, num_columns: int, limit: int | None) -> list[tuple[int, int]]:
+    """Sizes of buffers for so many rows and columns: rounded up in both, in one, in none; at most
+    `limit` rows times columns, but for the last."""
+    columns = bucket(num_columns, MIN_COLUMNS)
+    rounded = [(bucket(num_rows), columns), (num_rows, columns)]
+    fitting = [size for size in rounded if limit is None or size[0] * size[1] <= limit]
+    return [*fitting, (num_rows, num_columns)]
+
+
 class StaticStep:
     """Runs a forward pass of one token per row with static inputs; see the module's docstring."""
 
@@ -66,9 +75,15 @@ class StaticStep:
         """Drop all graphs: buffers that they use were replaced."""
         self._graphs.clear()
 
-    def __call__(self, ids: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
-        """Logits (B, V) after these tokens; a buffer that the next call overwrites."""
-        shape = bucket(len(ids)), bucket(max(positions) + 1, MIN_COLUMNS)
+    def __call__(
+        self, ids: Sequence[int], positions: Sequence[int], largest: tuple[int, int]
+    ) -> torch.Tensor:
+        """Logits (B, V) after these tokens; a buffer that the next call overwrites. `largest`: the
+        numbers of rows and of columns that the buffers of `forward` have."""
+        shape = (
+            min(bucket(len(ids)), largest[0]),
+            min(bucket(max(positions) + 1, MIN_COLUMNS), largest[1]),
+        )
         self._copy_inputs(ids, positions, shape[0])
         if self._logits.shape[0] < shape[0] or shape not in self._graphs:
             self._first_run(shape)
