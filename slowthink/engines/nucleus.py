@@ -29,7 +29,7 @@ def keep_nucleus(weights_RV: torch.Tensor, logits_RV: torch.Tensor, top_p_R: tor
     target_R = (top_p_R * weights_RV.sum(-1)).clamp_(min=torch.finfo(torch.float64).tiny)
     target_R1 = target_R.masked_fill_(top_p_R >= 1, float("inf"))[:, None]
     if weights_RV.device.type != "cpu" or not _keep_among_likeliest(weights_RV, target_R1):
-        _keep_by_radix(weights_RV, logits_RV, target_R1)
+        _keep_by_radix(weights_RV, logits_RV, top_p_R[:, None])
 
 
 def _keep_among_likeliest(weights_RV: torch.Tensor, target_R1: torch.Tensor) -> bool:
@@ -53,37 +53,47 @@ def _keep_among_likeliest(weights_RV: torch.Tensor, target_R1: torch.Tensor) -> 
 
 
 def _keep_by_radix(
-    weights_RV: torch.Tensor, logits_RV: torch.Tensor, target_R1: torch.Tensor
+    weights_RV: torch.Tensor, logits_RV: torch.Tensor, top_p_R1: torch.Tensor
 ) -> None:
     """`keep_nucleus` by a radix select by weight: a group of bits after the other, from the
     highest, the logit is found at which the weight of all higher ones exceeds the target."""
     import torch
 
+    shares_RV = _integer_shares(weights_RV)
+    rest_R1 = (top_p_R1 * shares_RV.sum(-1, keepdim=True)).clamp_(min=0.5)
     keys_RV = _descending_keys(logits_RV)
-    rest_R1 = target_R1
     num_bits = 16 if logits_RV.shape[-1] > _SMALL_VOCABULARY else 8
-    candidates_RV, edge_R1 = weights_RV, torch.zeros_like(keys_RV[:, :1])
+    edge_R1 = torch.zeros_like(keys_RV[:, :1])
     for shift in range(32 - num_bits, -1, -num_bits):
-        bins_RV = (keys_RV >> shift) & ((1 << num_bits) - 1)
-        weight_RB = _weight_by_bin(candidates_RV, bins_RV, num_bins=1 << num_bits)
-        bin_R1, rest_R1 = locate(weight_RB, rest_R1)
+        bins_RV = (keys_RV >> shift).bitwise_and_((1 << num_bits) - 1)
+        share_RB = _sum_by_bin(shares_RV, bins_RV, num_bins=1 << num_bits)
+        bin_R1, rest_R1 = locate(share_RB, rest_R1)
+        share_R1 = share_RB.gather(1, bin_R1)
         edge_R1 = edge_R1 | (bin_R1 << shift)
-        if shift:
-            candidates_RV = candidates_RV.masked_fill(bins_RV != bin_R1, 0)
+        shares_RV.masked_fill_(bins_RV != bin_R1, 0)
+        del bins_RV, share_RB  # each as large as the weights
+    del shares_RV
     is_edge_RV = keys_RV == edge_R1
-    num_equal_R1 = is_edge_RV.sum(-1, keepdim=True)
-    num_kept_R1 = (rest_R1 / weight_RB.gather(1, bin_R1) * num_equal_R1).ceil_()
+    num_kept_R1 = (rest_R1 / share_R1 * is_edge_RV.sum(-1, keepdim=True)).ceil_()
     last_R1, _ = locate(is_edge_RV.double(), num_kept_R1 - 0.5)
     ids_V = torch.arange(keys_RV.shape[-1], device=keys_RV.device)
     is_left_out_RV = is_edge_RV.logical_and_((ids_V > last_R1) | (num_kept_R1 < 1))
-    weights_RV.masked_fill_(is_left_out_RV.logical_or_(keys_RV > edge_R1), 0)
+    is_left_out_RV.logical_or_(keys_RV > edge_R1).logical_and_(top_p_R1 < 1)
+    weights_RV.masked_fill_(is_left_out_RV, 0)
 
 
-def _weight_by_bin(
-    weights_RV: torch.Tensor, bins_RV: torch.Tensor, *, num_bins: int
-) -> torch.Tensor:
-    """Total weight (R, B) of the ids in each bin."""
-    return weights_RV.new_zeros(len(weights_RV), num_bins).scatter_add_(1, bins_RV, weights_RV)
+def _integer_shares(weights_RV: torch.Tensor) -> torch.Tensor:
+    """The weights times a power of two, rounded to integers of together about 2**52 a row: so their
+    sums are exact, whatever the order, in which a GPU's additions to a bin are by chance."""
+    import torch
+
+    exponent_R1 = torch.frexp(weights_RV.sum(-1, keepdim=True)).exponent
+    return torch.ldexp(weights_RV, 52 - exponent_R1).round_()
+
+
+def _sum_by_bin(shares_RV: torch.Tensor, bins_RV: torch.Tensor, *, num_bins: int) -> torch.Tensor:
+    """Total share (R, B) of the ids in each bin."""
+    return shares_RV.new_zeros(len(shares_RV), num_bins).scatter_add_(1, bins_RV, shares_RV)
 
 
 def _descending_keys(logits_RV: torch.Tensor) -> torch.Tensor:

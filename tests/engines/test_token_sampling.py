@@ -121,6 +121,19 @@ def test_of_equally_likely_ids_the_first_are_the_nucleus(num_ids) -> None:
     assert not p[num_kept:-1].any()
 
 
+def test_the_nucleus_does_not_depend_on_the_order_in_which_weights_are_added() -> None:
+    """In which a GPU's atomic additions are by chance: ranks that share a model must agree."""
+    torch.manual_seed(0)
+    weights = torch.softmax(3 * torch.randn(8, 5000).double(), -1)
+    shares = nucleus._integer_shares(weights)
+    assert shares.sum(-1).max() < 2**53
+    assert torch.allclose(shares / shares.sum(-1, keepdim=True), weights, rtol=0, atol=1e-14)
+    orders = [torch.randperm(5000) for _ in range(5)]
+    for values, num_sums in ((shares, 1), (weights, 5)):
+        sums = {tuple(values[:, order].cumsum(-1)[:, -1].tolist()) for order in orders}
+        assert len(sums) == num_sums
+
+
 def test_a_row_that_keeps_all_ids_does_not_slow_the_others_down() -> None:
     """They are decided by the likeliest ids alone, which top-p 1 would exceed."""
     generator = torch.Generator().manual_seed(0)
@@ -134,3 +147,6 @@ def test_a_row_that_keeps_all_ids_does_not_slow_the_others_down() -> None:
         nucleus.keep_nucleus(by_row[row, None], logits[row, None], top_p[row, None])
     assert kept.equal(by_row)
     assert kept[1].equal(weights[1])
+    by_radix = weights.clone()
+    nucleus._keep_by_radix(by_radix, logits, top_p[:, None])
+    assert kept.equal(by_radix)
