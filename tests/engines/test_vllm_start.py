@@ -41,16 +41,20 @@ def test_a_context_that_does_not_fit_names_the_settings(smollm, settings) -> Non
 
 
 @pytest.mark.parametrize(
-    ("free", "options", "expected"),
+    ("free", "total", "options", "expected"),
     [
-        (79, {}, {}),
-        (40, {}, {"gpu_memory_utilization": 0.48}),
-        (0, {}, {}),
-        (40, {"tensor_parallel_size": 2}, {}),
+        (79, 80, {}, {}),
+        (40, 80, {}, {"gpu_memory_utilization": 0.48}),
+        (12, 24, {}, {"gpu_memory_utilization": 0.44}),
+        (0, 80, {}, {}),
+        (40, 80, {"tensor_parallel_size": 2}, {}),
     ],
-    ids=["a free GPU", "half of it in use", "full: vLLM says so", "several workers"],
+    ids=["a free GPU", "half in use", "of a small one", "full: vLLM says so", "several workers"],
 )
-def test_the_default_share_of_a_gpu_is_what_is_free(monkeypatch, free, options, expected) -> None:
+def test_the_default_share_of_a_gpu_is_what_is_free(
+    monkeypatch, free, total, options, expected
+) -> None:
+    pytest.importorskip("vllm.engine.arg_utils")  # imported without a GPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free << 30, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free << 30, total << 30))
     assert client._gpu_memory(VllmConfig(**options)) == expected

@@ -32,8 +32,9 @@ FLOAT32_ENVIRONMENT = {"TRITON_F32_DEFAULT": "ieee"}
 """Variables for float32: Triton's dot products, of attention among others, else round to TF32."""
 _FIT_CONTEXT = -1
 """vLLM's `max_model_len` for the model's own, or less if the KV cache holds less."""
-_FREE_MARGIN = 0.02
-"""Share of a GPU's memory that stays free besides what other processes use."""
+_FREE_SHARE, _FREE_BYTES = 0.02, 1.5e9
+"""Share of a GPU's memory, and the least, that stays free besides what other processes use: for
+what vLLM's profiling does not see, above all the sampling of forced rows."""
 _CPU_CACHE_BYTES = 2 << 30
 """Default size of the KV cache on a CPU, where vLLM would take most of the memory."""
 _CPU_BLOCK_SIZE = 32
@@ -175,7 +176,7 @@ def _gpu_memory(options: VllmConfig) -> dict[str, Any]:
     ):
         return {}
     free, total = torch.cuda.mem_get_info()
-    share = int((free / total - _FREE_MARGIN) * 100) / 100
+    share = int((free - max(_FREE_SHARE * total, _FREE_BYTES)) / total * 100) / 100
     if not 0 < share < EngineArgs.gpu_memory_utilization:
         return {}
     return {"gpu_memory_utilization": share}
