@@ -178,6 +178,10 @@ class ForcingMachine:
         self.state = chain.state if chain else ChainState.OPEN
         self._pending_forced: deque[int] = deque()
         self._banned: frozenset[int] = frozenset()
+        self._depends_on_ids = (
+            rules.loop is not None or steps is not None or bool(rules.long_triggers)
+        )
+        """Whether each token can change what follows."""
         self._step_counter: StepCounter | None = None
         if steps is not None:
             assert rules.decode is not None, "counting steps requires `decode`"
@@ -253,12 +257,6 @@ class ForcingMachine:
         return anything else, if no end is declared."""
         return 1 if self._banned or self._depends_on_ids else self.cap - len(self.ids)
 
-    @property
-    def _depends_on_ids(self) -> bool:
-        """Whether each token can change what follows."""
-        rules = self.rules
-        return rules.loop is not None or self._step_counter is not None or bool(rules.long_triggers)
-
     def preview_declared_end(self) -> tuple[Action, int]:
         """Return the action in case the next token declares an end, and for how many tokens this
         action stays the same if none of them does. Does not change the machine.
@@ -267,12 +265,12 @@ class ForcingMachine:
         decide before they see the sampled token.
         """
         event_kind, valid_up_to = self._next_event_kind(), self.cap
-        wait_string = self.rules.wait_string_ids(self.num_waits)
         if event_kind is EventKind.END:
             action = _STOP
         elif event_kind is EventKind.MINIMUM:
             action, valid_up_to = _RESAMPLE, min(self.rules.min_thinking_tokens, self.cap)
         else:
+            wait_string = self.rules.wait_string_ids(self.num_waits)
             action = Action(ActionKind.FORCE, wait_string[0]) if wait_string else _RESAMPLE
             valid_up_to = self.cap - len(wait_string)
         if self._banned or self._depends_on_ids:

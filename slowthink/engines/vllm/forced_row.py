@@ -20,6 +20,7 @@ from slowthink.engines.vllm.request_flow import (
     DeclaredEnd,
     Flow,
     History,
+    Instruction,
 )
 from slowthink.records import Sampling
 
@@ -59,6 +60,8 @@ class ForcedRow:
         """Whether the flow has replayed the outputs. Not done when the row is made: the last step
         may still have to add a declared end to the history."""
         self._infer = history is None
+        self._planned: list[Instruction] = []
+        """The instructions after this one, where they do not depend on what is sampled."""
 
     def replay_outputs(self) -> None:
         """Replay the outputs from the start, since they were replaced or some removed."""
@@ -66,14 +69,18 @@ class ForcedRow:
         self.history.flow = self.flow
         self.flow.replay(self.outputs, self.history.ends, infer=self._infer)
         self._infer, self.is_ready = False, True
-        self._start_instruction()
+        self._plan()
 
-    def _start_instruction(self) -> None:
-        self.instruction = self.flow.instruction()
+    def _plan(self) -> None:
+        first, *self._planned = self.flow.instructions()
+        self._start(first)
+
+    def _start(self, instruction: Instruction) -> None:
+        self.instruction = instruction
         self.num_observed = len(self.outputs)
-        self.due = self.num_observed + self.instruction.num_tokens
+        self.due = self.num_observed + instruction.num_tokens
         """Number of outputs at which the instruction ends."""
-        self.end_replacement = self.instruction.end_replacement
+        self.end_replacement = instruction.end_replacement
         """As of the last token, if it has `line_replacements`."""
         self.edit = self._logit_edit()
 
@@ -84,9 +91,11 @@ class ForcedRow:
             return False
         if len(self.outputs) < self.num_observed:
             self.replay_outputs()
+        elif self._planned and len(self.outputs) == self.due:
+            self._start(self._planned.pop(0))
         else:
             self.flow.replay(self.outputs, self.history.ends)
-            self._start_instruction()
+            self._plan()
         return True
 
     def may_be_replaced(self, index: int) -> bool:

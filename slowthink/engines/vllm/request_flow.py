@@ -13,7 +13,7 @@ No torch. Replaying the ids of a finished request gives its chain, closing and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import ne
@@ -194,8 +194,7 @@ class Instruction(NamedTuple):
     """Tag and key together identify the draw: see `engines.session.draw_uniform`."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredEnd:
+class DeclaredEnd(NamedTuple):
     """A sampled token at which an end was declared."""
 
     token: int
@@ -213,7 +212,7 @@ class History:
     """By output index."""
     seed: int = 0
     flow: Flow | None = None
-    """Of the request's row; it has recorded the outputs up to the row's last instruction."""
+    """Of the request's row; it may not have recorded the last outputs yet."""
 
 
 class Flow:
@@ -237,23 +236,42 @@ class Flow:
         """Number of outputs recorded."""
         self._forced: list[int] = []
         """Ids to output next: of a wait string, the closing, the end of the text."""
+        self._num_next = 0
+        """Number of tokens that follow in the same way. 0: not known yet."""
         self._thinking_is_over = bool(compiled.args.num_closing)
         if self._thinking_is_over:
             self._start_answer()
 
     def instruction(self) -> Instruction:
         """How the next token is chosen."""
-        num_tokens = self._advance()
+        return next(self.instructions())
+
+    def instructions(self) -> Iterator[Instruction]:
+        """How the next tokens are chosen: instructions that follow one another, whatever is
+        sampled, up to one under which an end may be declared, or the last."""
+        num_tokens, stop_id = self._advance(), self.compiled.stop_id
         if self._forced:
-            if self._forced[-1] == self.compiled.stop_id:
-                num_tokens = ALWAYS
-            return Instruction(forced=tuple(self._forced), num_tokens=num_tokens)
-        if self.answering is None:
-            return self._thinking_instruction()
-        tag = ("answer", len(self.thinking.ids))
-        return Instruction(num_tokens=num_tokens, draw_tag=tag, draw_key=self.answering.draw_key)
+            is_last = self._forced[-1] == stop_id
+            forced = tuple(self._forced)
+            yield Instruction(forced=forced, num_tokens=ALWAYS if is_last else num_tokens)
+            if is_last:
+                return
+        if (answer := self.answering) is None:
+            if self.thinking.next_action().kind is ActionKind.SAMPLE:
+                yield self._thinking_instruction()
+            return
+        if (num_left := answer.max_tokens - len(answer.ids)) > 0:
+            tag = ("answer", len(self.thinking.ids))
+            yield Instruction(num_tokens=num_left, draw_tag=tag, draw_key=answer.draw_key)
+        yield Instruction(forced=(stop_id,), num_tokens=ALWAYS)
 
     def _advance(self) -> int:
+        """`_find_next`, once until tokens are recorded."""
+        if not self._num_next:
+            self._num_next = self._find_next()
+        return self._num_next
+
+    def _find_next(self) -> int:
         """Find what is forced next, if anything, and start the answer where the thinking is over.
         Returns how many tokens follow in this way, unless an end is declared or sampled."""
         machine = self.thinking
@@ -281,6 +299,7 @@ class Flow:
     def _record(self, tokens: Sequence[int], end: DeclaredEnd | None) -> None:
         """`observe`, after `_advance`."""
         self.num_outputs += len(tokens)
+        self._num_next = 0
         if self._forced:
             self.num_forced += len(tokens)
             del self._forced[: len(tokens)]
