@@ -73,7 +73,7 @@ class ForcingRules:
     ) -> bool:
         """Whether the wait string of wait `wait_index` and one more token fit after `ids`."""
         wait_string = self.wait_string_ids(wait_index)
-        if len(ids) + len(wait_string) + 1 > cap:
+        if len(ids) + len(wait_string) >= cap:
             return False
         return steps is None or self.num_steps((*ids, *wait_string)) < steps
 
@@ -207,7 +207,7 @@ class ForcingMachine:
             token = self._pending_forced.popleft()
             self.ids.append(token)
             return Action(ActionKind.FORCE, token)
-        if self.state is not ChainState.OPEN or self._budget_is_used_up():
+        if self.state is not ChainState.OPEN or len(self.ids) >= self.cap or self._used_all_steps():
             return _STOP
         return Action(ActionKind.SAMPLE, banned=self._banned) if self._banned else _SAMPLE
 
@@ -277,9 +277,7 @@ class ForcingMachine:
             return action, 1
         return action, max(1, valid_up_to - len(self.ids))
 
-    def _budget_is_used_up(self) -> bool:
-        if len(self.ids) >= self.cap:
-            return True
+    def _used_all_steps(self) -> bool:
         if self._step_counter is None or self.steps is None:
             return False
         return self._step_counter.update(self.ids) >= self.steps
@@ -312,9 +310,8 @@ class ForcingMachine:
         return EventKind.WAIT if self._may_wait() else EventKind.END
 
     def _may_wait(self) -> bool:
-        num_used = self.num_waits
-        return num_used < self.waits and self.rules.wait_fits(
-            self.ids, num_used, cap=self.cap, steps=self.steps
+        return self.num_waits < self.waits and self.rules.wait_fits(
+            self.ids, self.num_waits, cap=self.cap, steps=self.steps
         )
 
     def _refuse(
