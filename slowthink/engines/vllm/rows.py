@@ -8,9 +8,10 @@ row costs a share of a few operations on arrays.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ _MAX_CHUNK_LOGITS, _MAX_CHUNK_LOGITS_CPU = 2**25, 2**18
 """Rows are decided in chunks of at most this many logits; on a CPU, as many as its cache holds."""
 _DECLARED_COLUMN = 3
 """Column of a decision (see `draws.select_tokens`) that is true if an end was declared."""
+
+_DISCARDED: deque[int] = deque(maxlen=0)
+"""In place of the outputs of a line without a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,9 @@ class Stepper:
         self._decisions: list[tuple[HostCopy, Integers]] = []
         """The last step's decisions, with the rows' slots."""
         self._output_ids: HostCopy | None = None
+        """The last step's ids, if they are read from the logits."""
+        self._outputs_by_line: list[MutableSequence[int]] = []
+        """Where they are added."""
 
     def on_batch_change(self, slots: Iterable[int] | None = None) -> None:
         """Called when rows were added, removed or moved, at these slots; None: at any."""
@@ -120,12 +127,9 @@ class Stepper:
         self._is_collected, self._edited, self._decisions, self._output_ids = True, None, [], None
 
     def _append_outputs(self, ids_B: Integers) -> None:
-        kept = itertools.repeat(True, len(ids_B)) if self._last_kept is None else self._last_kept
-        slots = range(len(ids_B)) if self._order is None else self._order.tolist()
-        for slot, token, is_kept in zip(slots, ids_B.tolist(), kept, strict=True):
-            row = self._table.rows[slot]
-            if row is not None and is_kept:
-                row.outputs.append(token)
+        lines = zip(self._outputs_by_line, ids_B.tolist(), strict=True)
+        for outputs, token in lines if self._last_kept is None else compress(lines, self._last_kept):
+            outputs.append(token)
 
     def record_last_ends(self, num_outputs: Mapping[str, int]) -> None:
         """Record the ends declared by the last ids of these finished requests, if no step was
@@ -186,6 +190,10 @@ class Stepper:
                 self._lines = np.full(len(table.rows), -1)
                 self._lines[order] = np.arange(len(order))
                 table.selections_changed = True
+            if self._ids_from_device:
+                slots = range(self._num_lines) if order is None else order.tolist()
+                rows_of_lines = map(table.rows.__getitem__, slots)
+                self._outputs_by_line = [row.outputs if row else _DISCARDED for row in rows_of_lines]
             table.edits_changed = True
         table.follow_lines()
         table.force_next()
