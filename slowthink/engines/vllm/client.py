@@ -17,9 +17,12 @@ from typing import Any, Protocol
 
 from slowthink.engines.auto import is_first_gpu
 from slowthink.engines.models import eos_ids, needs_code, untrusted_code
+from slowthink.engines.vllm.request_flow import DeclaredEnd
 from slowthink.errors import ConfigError, EngineError, SlowthinkError, missing_extra
 from slowthink.recipe import EngineConfig, VllmConfig
 
+Ends = dict[int, DeclaredEnd]
+"""Declared ends by output index."""
 LOGITS_PROCESSOR = "slowthink.engines.vllm:Forcing"
 MIDDLEWARE = "slowthink.engines.vllm.middleware.RefuseUnforced"
 WORKER_EXTENSION = "slowthink.engines.vllm.Reading"
@@ -76,7 +79,7 @@ class Engine(Protocol):
     def _call_workers(self, method: str, *arguments: Any) -> list[Any]:
         """Replies of all workers of all copies."""
 
-    def take_histories(self, num_outputs: Mapping[str, int]) -> dict[str, Any]:
+    def take_histories(self, num_outputs: Mapping[str, int]) -> dict[str, Ends | None]:
         """Return the declared ends of each request that ended, and remove them from the workers.
         None if no worker has any. `num_outputs`: number of ids output, by request id."""
         if not num_outputs:
@@ -84,18 +87,26 @@ class Engine(Protocol):
         replies = self._call_workers("slowthink_histories", dict(num_outputs))
         return {  # from the worker that sampled for the request
             request_id: max(
-                (r[request_id] for r in replies if r and r[request_id] is not None),
+                (_read_ends(r[request_id]) for r in replies if r and r[request_id] is not None),
                 key=len,
                 default=None,
             )
             for request_id in num_outputs
         }
 
-    def running_requests(self) -> list[Any]:
+    def running_requests(self) -> list[tuple[str, list[int], Ends]]:
         """Id, output ids and declared ends of each running request with thinking."""
         replies = self._call_workers("slowthink_open")  # all workers of a copy report the same
         by_id = {request[0]: request for reply in replies for request in reply or ()}
-        return list(by_id.values())
+        return [(name, ids, _read_ends(ends)) for name, ids, ends in by_id.values()]
+
+
+def _read_ends(values: Sequence[Sequence[float]]) -> Ends:
+    """Declared ends, from a worker's reply."""
+    return {
+        int(index): DeclaredEnd(int(token), end_probability, int(argmax), int(replacement))
+        for index, token, end_probability, argmax, replacement in values
+    }
 
 
 def open_engine(folder: Path, config: EngineConfig) -> Engine:
@@ -195,6 +206,16 @@ class _InProcessEngine(Engine):
             self.config, Executor.get_class(self.config), log_stats=False, multiprocess_mode=False
         )
         self.input_processor = self._engine.input_processor
+        self._processor: Any = None
+        """The logits processor, if it is in this process."""
+        if self.config.parallel_config.world_size == 1:
+            (self._processor,) = self._call_workers("slowthink_processor")
+
+    def take_histories(self, num_outputs: Mapping[str, int]) -> dict[str, Ends | None]:
+        if self._processor is None or not num_outputs:
+            return super().take_histories(num_outputs)
+        histories = self._processor.take_histories(num_outputs)
+        return {name: history and history.ends for name, history in histories.items()}
 
     def add(self, request_id: str, prompt_ids: Sequence[int], params: Any) -> None:
         self._engine.add_request(request_id, _prompt(prompt_ids), params)

@@ -288,8 +288,12 @@ class Reading:
     """Adds methods that read the processor to an engine's worker; vLLM's `worker_extension_cls`.
 
     A declared end is a list: output index, id sampled, P(end), likeliest id, and the id that
-    replaced it. Both methods return None on a worker that samples nothing.
+    replaced it. All methods return None on a worker that samples nothing.
     """
+
+    def slowthink_processor(self) -> Forcing | None:
+        """The processor itself, for an engine in the same process."""
+        return _find_processor(self)
 
     def slowthink_histories(self, num_outputs: dict[str, int]) -> dict[str, Any] | None:
         """The declared ends of finished requests, given by name and number of output ids; None for

@@ -26,6 +26,7 @@ from slowthink.engines.session import (
     check_context,
 )
 from slowthink.engines.vllm.client import (
+    Ends,
     FinishedRequest,
     make_params,
     open_engine,
@@ -34,7 +35,6 @@ from slowthink.engines.vllm.client import (
 )
 from slowthink.engines.vllm.request_args import write_args
 from slowthink.engines.vllm.request_flow import (
-    DeclaredEnd,
     Flow,
     RequestArguments,
     check_fits,
@@ -62,7 +62,7 @@ class _ThinkingRequest:
         chain = self.state.job.chain
         return chain.ids if chain else ()
 
-    def replay(self, ids: Sequence[int], ends: dict[int, DeclaredEnd]) -> Flow:
+    def replay(self, ids: Sequence[int], ends: Ends) -> Flow:
         """The flow of the output ids."""
         compiled = self.arguments.compiled
         cap = compiled.args.budget.max_thinking_tokens
@@ -71,7 +71,7 @@ class _ThinkingRequest:
         flow.replay(ids, ends)
         return flow
 
-    def finish(self, ids: Sequence[int], ends: dict[int, DeclaredEnd]) -> tuple[Flow, int]:
+    def finish(self, ids: Sequence[int], ends: Ends) -> tuple[Flow, int]:
         """The flow of all output ids, and how many of them are not its own.
 
         It is that of the request's row, if the row is in this process, and saw these ids: where it
@@ -216,7 +216,7 @@ class VllmSession:
         for request_id, ids, ends in self._engine.running_requests():
             request = self._requests.get(request_id)
             if isinstance(request, _ThinkingRequest) and ids:
-                flow = request.replay(ids, _declared_ends(ends))
+                flow = request.replay(ids, ends)
                 cost = request.take_cost(flow)
                 if cost != Cost():
                     request.state.machine = flow.thinking
@@ -311,9 +311,9 @@ class VllmSession:
         return results
 
     def _finish_thinking(
-        self, request: _ThinkingRequest, output: FinishedRequest, ends: Any
+        self, request: _ThinkingRequest, output: FinishedRequest, ends: Ends | None
     ) -> JobResult | None:
-        flow, num_unexpected = request.finish(output.token_ids, _declared_ends(ends or ()))
+        flow, num_unexpected = request.finish(output.token_ids, ends or {})
         if num_unexpected or ends is None:
             raise EngineError(
                 f"vLLM request {output.id}: {num_unexpected} of {len(output.token_ids)} "
@@ -350,11 +350,3 @@ class VllmSession:
     def _spend(self, state: JobInProgress, cost: Cost) -> None:
         state.add_cost(cost)
         self.cost += cost
-
-
-def _declared_ends(values: Sequence[Sequence[float]]) -> dict[int, DeclaredEnd]:
-    """Declared ends by output index, from the worker's reply."""
-    return {
-        int(index): DeclaredEnd(int(token), end_probability, int(argmax), int(replacement))
-        for index, token, end_probability, argmax, replacement in values
-    }
