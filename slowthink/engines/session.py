@@ -211,6 +211,8 @@ class JobInProgress:
     """Answers to generate; set when the thinking is complete."""
     reported: Reported | None = None
     """What a chat API states about its reply."""
+    _whole_chain: Chain | None = None
+    """Set when the thinking is complete."""
     _answers: dict[str, Answer] = field(default_factory=dict)
     _reported_progress: tuple[int, int, int] = (-1, -1, 0)
     _report_time: float = field(default_factory=time.monotonic)
@@ -233,6 +235,8 @@ class JobInProgress:
     @property
     def chain(self) -> Chain:
         """The thinking so far."""
+        if self._whole_chain is not None:
+            return self._whole_chain
         chain = self.machine.chain(self.job.key)
         return replace(chain, reported=self.reported) if self.reported else chain
 
@@ -254,7 +258,10 @@ class JobInProgress:
 
     def end_thinking(self) -> list[Branch]:
         """Set and return `branches`; the chain must be long enough for every point."""
-        self.branches = branches_to_generate(self.job, self.chain, self.rules, self.token_format)
+        self._whole_chain = self.chain
+        self.branches = branches_to_generate(
+            self.job, self._whole_chain, self.rules, self.token_format
+        )
         return self.branches
 
     def add_answer(self, branch: Branch, ids: Sequence[int], end: AnswerEnd) -> None:

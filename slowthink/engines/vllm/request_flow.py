@@ -395,8 +395,8 @@ class Flow:
         forced ids were not output, since something else edits the logits."""
         answer = self.answering.ids if self.answering is not None else ()
         thinking = self.thinking.ids[self.compiled.args.num_cached :]
-        expected = [*thinking, *(self.closing or ()), *answer]
-        text, rest = list(outputs[: len(expected)]), outputs[len(expected) :]
+        expected = (*thinking, *(self.closing or ()), *answer)
+        text, rest = tuple(outputs[: len(expected)]), outputs[len(expected) :]
         num_wrong = 0 if text == expected else sum(map(ne, text, expected))
         num_missing, eos_ids = len(expected) - len(text), self.compiled.token_format.eos_ids
         return num_wrong + num_missing + sum(token not in eos_ids for token in rest)
@@ -423,11 +423,15 @@ class Flow:
         """The tokens up to the first that ends the instruction before its time, and the end that
         was declared there."""
         if len(tokens) > 1:
-            stops = [at - start for at in ends if start <= at < start + len(tokens)]
+            last = len(tokens) - 1
+            for at in reversed(ends):  # they ascend
+                if at < start:
+                    break
+                last = min(last, at - start)
             stop_ids = self.compiled.rules.trigger_ids  # they include those that end an answer
             if not stop_ids.isdisjoint(tokens):
-                stops.append(next(i for i, token in enumerate(tokens) if token in stop_ids))
-            tokens = tokens[: min(stops, default=len(tokens) - 1) + 1]
+                last = min(last, next(i for i, token in enumerate(tokens) if token in stop_ids))
+            tokens = tokens[: last + 1]
         end = ends.get(start + len(tokens) - 1)
         is_valid = end is not None and end.replacement in (-1, tokens[-1])
         return tokens, end if is_valid else None
