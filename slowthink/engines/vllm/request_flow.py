@@ -257,7 +257,7 @@ class Flow:
             if is_last:
                 return
         if (answer := self.answering) is None:
-            if self.thinking.next_action().kind is ActionKind.SAMPLE:
+            if not self._forced or self.thinking.next_action().kind is ActionKind.SAMPLE:
                 yield self._thinking_instruction()
             return
         if (num_left := answer.max_tokens - len(answer.ids)) > 0:
