@@ -96,9 +96,12 @@ class Engine(Protocol):
 
     def running_requests(self) -> list[tuple[str, list[int], Ends]]:
         """Id, output ids and declared ends of each running request with thinking."""
-        replies = self._call_workers("slowthink_open")  # all workers of a copy report the same
-        by_id = {request[0]: request for reply in replies for request in reply or ()}
-        return [(name, ids, _read_ends(ends)) for name, ids, ends in by_id.values()]
+        longest: dict[str, tuple[str, list[int], Ends]] = {}  # from the worker that samples for it
+        for reply in self._call_workers("slowthink_open"):
+            for name, ids, ends in reply or ():
+                if name not in longest or len(ids) > len(longest[name][1]):
+                    longest[name] = name, ids, _read_ends(ends)
+        return list(longest.values())
 
 
 def _read_ends(values: Sequence[Sequence[float]]) -> Ends:

@@ -83,7 +83,8 @@ def edit_logits(logits_BV: torch.Tensor, edits: EditTensors) -> torch.Tensor:
 
     So of these ids a greedy engine takes the first, if it takes any: it replaces an end. Where all
     are the same nothing changes, unless the bounds make the id certain. Only these columns are read
-    and written, each once. Returns the ids' logits (B, N) before.
+    and written, each once. Where an end is exactly as likely as another id, either is taken.
+    Returns the ids' logits (B, N) before.
     """
     logits_BN = logits_BV.gather(1, edits.ids_BN)
     highest_B1 = logits_BN.amax(-1, keepdim=True)

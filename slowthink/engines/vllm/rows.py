@@ -42,12 +42,13 @@ from slowthink.engines.vllm.row_table import (
     RowTable,
 )
 
-_MAX_CHUNK_LOGITS, _MAX_CHUNK_LOGITS_CPU = 2**25, 2**18
-"""Rows are decided in chunks of at most this many logits; on a CPU, as many as its cache holds."""
+_MAX_CHUNK_LOGITS, _MAX_CHUNK_LOGITS_CPU = 2**24, 2**18
+"""Rows are decided in chunks of at most this many logits: on a GPU up to 0.9 GB, which vLLM does
+not reserve; on a CPU as many as its cache holds."""
 _DECLARED_COLUMN = 3
 """Column of a decision (see `draws.select_tokens`) that is true if an end was declared."""
 
-_DISCARDED: deque[int] = deque(maxlen=0)
+_NOWHERE: deque[int] = deque(maxlen=0)
 """In place of the outputs of a line without a row."""
 
 
@@ -127,8 +128,10 @@ class Stepper:
         self._is_collected, self._edited, self._decisions, self._output_ids = True, None, [], None
 
     def _append_outputs(self, ids_B: Integers) -> None:
-        lines = zip(self._outputs_by_line, ids_B.tolist(), strict=True)
-        for outputs, token in lines if self._last_kept is None else compress(lines, self._last_kept):
+        lines: Iterable[Any] = zip(self._outputs_by_line, ids_B.tolist(), strict=True)
+        if self._last_kept is not None:
+            lines = compress(lines, self._last_kept)
+        for outputs, token in lines:
             outputs.append(token)
 
     def record_last_ends(self, num_outputs: Mapping[str, int]) -> None:
@@ -193,7 +196,7 @@ class Stepper:
             if self._ids_from_device:
                 slots = range(self._num_lines) if order is None else order.tolist()
                 rows_of_lines = map(table.rows.__getitem__, slots)
-                self._outputs_by_line = [row.outputs if row else _DISCARDED for row in rows_of_lines]
+                self._outputs_by_line = [row.outputs if row else _NOWHERE for row in rows_of_lines]
             table.edits_changed = True
         table.follow_lines()
         table.force_next()
