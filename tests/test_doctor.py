@@ -8,7 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import constants
 
-from slowthink.cli import recipe_checks
+from slowthink.cli import doctor, recipe_checks
 from slowthink.cli.recipe_checks import check_recipe, model_size
 from slowthink.engines.auto import Machine
 from slowthink.environment import CudaDevice
@@ -114,6 +114,27 @@ def test_a_missing_package_counts_only_if_the_recipe_needs_it(monkeypatch) -> No
     monkeypatch.setattr(recipe_checks, "package_version", lambda name: versions.get(name, "1"))
     assert failed(evaluation(engine={"kind": "transformers"})) == {}
     assert list(failed(evaluation(engine={"kind": "vllm"}))) == ["extra vllm"]
+
+
+def test_vllm_on_a_gpu_needs_a_compiler_and_the_headers_of_python(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(recipe_checks, "package_version", lambda name: "1")
+    monkeypatch.setattr(recipe_checks.shutil, "which", lambda name: None)
+    monkeypatch.setattr(recipe_checks.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    recipe = evaluation(engine={"kind": "vllm"})
+    seen = failed(recipe, num_gpus=1)
+    assert seen == {"compiler": f"missing: a C compiler and {tmp_path}/Python.h"}
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(recipe_checks.shutil, "which", lambda name: "/bin/gcc")
+    assert failed(recipe, num_gpus=1) == failed(recipe) == {}
+
+
+def test_a_gpu_that_torch_does_not_use_is_reported(monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "gpu_problem", lambda: "torch is built without CUDA")
+    check = doctor._check_device()
+    assert (check.ok, check.required) == (False, False)
+    assert check.seen.startswith("CPU only, beside a GPU: torch is built without CUDA -> update")
 
 
 @pytest.mark.parametrize(

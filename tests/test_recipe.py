@@ -126,6 +126,15 @@ def test_a_file_that_is_not_text_is_explained(tmp_path) -> None:
         load_recipe(str(path))
 
 
+@pytest.mark.parametrize("name", recipe_names())
+def test_caps_of_shipped_recipes_fit_the_context_of_qwen(name) -> None:
+    """With prompt, closing and answer: else the evaluation fails, after hours of training."""
+    recipe = load_recipe(name)
+    for arm in recipe.evaluate.arms if recipe.evaluate and "Qwen2.5" in recipe.model else ():
+        forcing = arm.forcing or recipe.forcing
+        assert max(arm.caps) + forcing.answer_tokens + 1_500 <= 32_768, arm.name
+
+
 def test_an_unknown_recipe_names_the_shipped_ones() -> None:
     with pytest.raises(ConfigError, match="did you mean `quickstart`"):
         load_recipe("quickstrat")

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import gpu
-from benchmarks.gpu.part import PARTS
+from benchmarks.gpu.part import DEFAULT_PARTS, PARTS
 from benchmarks.gpu.runner import DEFAULT_SECONDS, Settings, run_parts, table
 
 
@@ -35,7 +35,10 @@ def _parse_options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="Print JSON in place of the table.")
-    parser.add_argument("--parts", type=_parts, default=PARTS, help="Comma-separated; all if unset")
+    parser.add_argument(
+        "--parts", type=_parts, default=DEFAULT_PARTS,
+        help=f"Comma-separated: {', '.join(PARTS)}. Default: all but the last two.",
+    )  # fmt: skip
     parser.add_argument("--against", type=_checkout, help="Root of a checkout to measure as well.")
     parser.add_argument("--out", type=Path, help="Folder for gpu.json, gpu.md and logs.")
     parser.add_argument(

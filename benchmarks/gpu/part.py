@@ -19,6 +19,8 @@ PARTS = (
     "chain_ablations",
 )  # fmt: skip
 """Modules of this package with a function `measure(report)`."""
+DEFAULT_PARTS = PARTS[:-2]
+"""Those that two minutes are enough for; the others need data, or a quarter of an hour."""
 
 
 class NotComparable(Exception):

@@ -14,7 +14,7 @@ import typer
 from slowthink.cli.diagnosis import Diagnosis, package_version
 from slowthink.cli.options import Json, Set, print_result
 from slowthink.cli.run import open_recipe
-from slowthink.environment import bfloat16_instructions
+from slowthink.environment import bfloat16_instructions, gpu_problem
 from slowthink.errors import SlowthinkError
 
 if TYPE_CHECKING:
@@ -101,8 +101,13 @@ def _check_device() -> Diagnosis:
         return Diagnosis(name="device", ok=True, seen="unknown without torch")
     import torch
 
-    gpu = f"CUDA: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else None
-    return Diagnosis(name="device", ok=True, seen=gpu or "CPU only")
+    if torch.cuda.is_available():
+        return Diagnosis(name="device", ok=True, seen=f"CUDA: {torch.cuda.get_device_name()}")
+    if problem := gpu_problem():
+        remedy = "update NVIDIA's driver, or install a torch for its CUDA: https://pytorch.org"
+        seen = f"CPU only, beside a GPU: {problem}"
+        return Diagnosis(name="device", ok=False, required=False, seen=f"{seen} -> {remedy}")
+    return Diagnosis(name="device", ok=True, seen="CPU only")
 
 
 def _check_embedded_model() -> Diagnosis:

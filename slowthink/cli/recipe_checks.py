@@ -7,6 +7,8 @@ machine, else from its name (`Qwen2.5-32B`); otherwise it is unknown, and report
 from __future__ import annotations
 
 import re
+import shutil
+import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -48,6 +50,7 @@ def check_recipe(
     uses = list(dict.fromkeys(model_uses(recipe)))
     return [
         *_check_packages(recipe, uses),
+        *(() if elsewhere else _check_compiler(uses, machine)),
         *_check_settings(recipe, machine),
         *(_check_model(use, machine) for use in uses if use.is_loaded_here),
         *_check_training(recipe, machine, root or Path(), tokens_per_second, elsewhere=elsewhere),
@@ -85,6 +88,23 @@ def _check_packages(recipe: Recipe, uses: Sequence[ModelUse]) -> Iterator[Diagno
         yield Diagnosis(
             name=f"extra {extra}", ok=not missing, seen=seen, required=extra in needed,
             remedy=f"pip install 'slowthink[{extra}]'" if missing else "",
+        )  # fmt: skip
+
+
+def _check_compiler(uses: Sequence[ModelUse], machine: Machine) -> Iterator[Diagnosis]:
+    """What vLLM's Triton kernels are compiled with on a GPU, when it starts."""
+    if machine.gpus and any(use.engine.kind == "vllm" for use in uses):
+        header = Path(sysconfig.get_paths()["include"], "Python.h")
+        found = {
+            "a C compiler": any(map(shutil.which, ("cc", "gcc", "clang"))),
+            str(header): header.is_file(),
+        }
+        missing = [name for name, is_found in found.items() if not is_found]
+        remedy = "vLLM compiles when it starts: apt-get install gcc python3-dev"
+        yield Diagnosis(
+            name="compiler", ok=not missing,
+            seen=f"{'missing' if missing else 'found'}: {' and '.join(missing or found)}",
+            remedy=remedy if missing else "",
         )  # fmt: skip
 
 

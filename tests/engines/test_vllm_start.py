@@ -40,6 +40,31 @@ def test_a_context_that_does_not_fit_names_the_settings(smollm, settings) -> Non
         assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("num_copies", [1, 2])
+def test_a_large_gpu_runs_as_many_requests_as_vllm_does_offline(
+    monkeypatch, smollm, num_copies
+) -> None:
+    """Unless it is told what it is used for, vLLM runs 128 requests and 2,048 tokens at a time."""
+    from vllm import EngineArgs
+    from vllm.platforms import current_platform
+
+    gpu = {"is_cpu": False, "get_device_total_memory": 80 << 30, "get_device_name": "H100"}
+    for name, value in gpu.items():
+        monkeypatch.setattr(type(current_platform), name, lambda *_, value=value: value)
+    limits = []
+
+    def stop(self, usage_context=None, **_) -> None:
+        tokens, requests = EngineArgs.get_batch_defaults(1)
+        limits.append((requests.get(usage_context, 128), tokens.get(usage_context, 2048)))
+        raise ValueError("stop")
+
+    monkeypatch.setattr(EngineArgs, "create_engine_config", stop)
+    vllm = VllmConfig(data_parallel_size=num_copies)
+    with pytest.raises(EngineError, match="stop"):
+        open_session(smollm, EngineConfig(kind="vllm", dtype="bfloat16", vllm=vllm))
+    assert limits == [(1024, 16384)]
+
+
 @pytest.mark.parametrize(
     ("free", "total", "options", "expected"),
     [

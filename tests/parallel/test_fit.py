@@ -77,6 +77,17 @@ def test_a_model_without_a_head_is_refused(tiny) -> None:
         reward_model.RewardModel(tiny, ENGINE)
 
 
+def test_a_scorer_that_does_not_fit_beside_the_sampled_model_says_so(saved, monkeypatch) -> None:
+    """vLLM has taken nine tenths of the GPU by then."""
+
+    def full(self, *_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(ConfigError, match=r"fit in what is free .*gpu_memory_utilization"):
+        reward_model.RewardModel(saved, ENGINE)
+
+
 def test_a_head_minimises_the_penalised_loss() -> None:
     """The gradient vanishes, with and without a bias; the scaling is in the weight."""
     torch.manual_seed(1)

@@ -206,7 +206,15 @@ def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
     model = from_folder(
         auto_class, folder, trust_remote_code=trust, dtype=getattr(torch, config.dtype)
     )
-    model = model.to(pick_device(config.device)).eval()
+    device = pick_device(config.device)
+    try:
+        model = model.to(device).eval()
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"scorer `{folder}`: it does not fit in what is free of the memory of {device}; "
+            "expected it to, beside the model that is scored. Lower "
+            "engine.vllm.gpu_memory_utilization, or name a smaller scorer."
+        ) from None
     return model, from_folder(library.AutoTokenizer, folder, trust_remote_code=trust)
 
 

@@ -196,6 +196,17 @@ def _gpu_memory(options: VllmConfig) -> dict[str, Any]:
     return {"gpu_memory_utilization": share}
 
 
+def _usage_context() -> Any:
+    """What vLLM is used for, which decides the largest batch unless that is set: 1,024 requests and
+    16,384 tokens on a GPU of 70 GB or more (A100: 256 and 8,192), but 128 and 2,048 unless it is
+    told. On a CPU, few cores, it is not.
+    """
+    from vllm.platforms import current_platform
+    from vllm.usage.usage_lib import UsageContext
+
+    return UsageContext.UNKNOWN_CONTEXT if current_platform.is_cpu() else UsageContext.LLM_CLASS
+
+
 class _InProcessEngine(Engine):
     """One copy, stepped by the caller that waits for results."""
 
@@ -204,7 +215,7 @@ class _InProcessEngine(Engine):
         from vllm.v1.engine.llm_engine import LLMEngine
         from vllm.v1.executor import Executor
 
-        self.config = EngineArgs(**arguments).create_engine_config()
+        self.config = EngineArgs(**arguments).create_engine_config(_usage_context())
         self._engine = LLMEngine(
             self.config, Executor.get_class(self.config), log_stats=False, multiprocess_mode=False
         )
@@ -254,7 +265,9 @@ class _DataParallelEngine(Engine):
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        return AsyncLLM.from_engine_args(
+            AsyncEngineArgs(**arguments), usage_context=_usage_context()
+        )
 
     def _wait(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
