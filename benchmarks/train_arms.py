@@ -239,8 +239,9 @@ def _train_by_trl(source: Path, batches: Batches, clock: BlockClock, **settings:
             max_length=None, learning_rate=LEARNING_RATE, train_sampling_strategy="sequential",
             bf16=device_name() == "cuda", use_cpu=device_name() == "cpu",
             report_to=[], disable_tqdm=True, save_strategy="no",
-            logging_steps=1 if device_name() == "cpu" else 10, **settings,
+            logging_steps=1 if device_name() == "cpu" else min(10, len(batches)), **settings,
         )  # fmt: skip
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # of several GPUs one, as our trainer
         trainer = SFTTrainer(model=str(source), args=arguments, train_dataset=dataset)
         trainer.add_callback(_clock_callback(clock))
         mean = float(trainer.train().training_loss)

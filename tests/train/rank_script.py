@@ -42,9 +42,10 @@ def seen_in(trainer) -> dict:
 
 
 def save_weights(model, folder: Path) -> None:
-    """What the stage does after an epoch with `checkpoint: dev`, in all processes."""
+    """What the stage does after an epoch with `checkpoint: dev`: the model is cast in place."""
     folder.mkdir(parents=True)
     torch.save(model.state_dict(), folder / "weights.pt")
+    model.to(torch.bfloat16)
 
 
 def main(settings: dict) -> None:

@@ -159,6 +159,7 @@ def _config(**settings):
         ({"head_dim": 192}, (8, 6), False, VARLEN),
         ({"head_dim": 256}, (9, 0), True, "flash_attention_2"),
         ({"head_dim": 100}, (9, 0), False, "flex_attention"),
+        ({"head_dim": 64, "qk_head_dim": 192, "v_head_dim": 128}, (9, 0), False, "flex_attention"),
         ({"sliding_window": 512}, (9, 0), True, "flash_attention_2"),
         ({"attn_logit_softcapping": 50.0}, (8, 9), False, "flex_attention"),
         ({"attention_dropout": 0.1}, (9, 0), False, "flex_attention"),

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from benchmarks import train_arms
 from benchmarks.train import compare_rounds, measure
 from benchmarks.train_arms import ARMS, STEPS_PER_BLOCK, WARM_UP_STEPS, BlockClock
 from tests.needs import needs
@@ -45,6 +46,19 @@ def test_all_arms_train_on_the_same_rows(tiny_model):
     last = [arm["final_loss"] for arm in figures.values()]
     assert max(last) - min(last) < 0.02
     assert all(arm["tokens_per_second"]["low"] > 0 for arm in figures.values())
+
+
+@pytest.mark.slow
+@needs("trl")
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
+def test_few_steps_on_a_gpu_have_a_loss(tiny_model, monkeypatch):
+    """TRL logs every tenth step there."""
+    monkeypatch.setattr(train_arms, "device_name", lambda: "cuda")
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    figures = measure(
+        lengths=(50, 60), num_blocks=1, batch_size=2, arms=["trl_best"], source=tiny_model
+    )
+    assert figures["trl_best"]["final_loss"] > 0
 
 
 @pytest.mark.slow

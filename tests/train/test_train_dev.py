@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch._C._distributed_c10d import HashStore
+
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import stage_settings
 from slowthink.pipeline.progress import ProgressReporter
@@ -21,6 +23,7 @@ from slowthink.records import ThinkingEnd, Verdict
 from slowthink.stages.train.candidates import candidate_steps, unchanged
 from slowthink.stages.train.checkpoint import candidates
 from slowthink.stages.train.dev import best_step, choose_model, figures, split_dev
+from slowthink.stages.train.masters import MasterAdamW
 from slowthink.stages.train.schedule import make_schedule
 from slowthink.stages.train.unfinished import set_aside_other_checkpoints
 from tests.needs import needs
@@ -132,6 +135,39 @@ def test_saving_changes_no_tensor_of_the_model():
         model.config.use_cache = True
     assert torch.equal(model[0].weight.detach(), torch.full((3, 3), 1 / 3))
     assert model[1].running_mean.dtype is torch.float32 and model.config.use_cache is False
+
+
+def test_gradients_are_still_averaged_after_saving():
+    """A weight whose dtype changes loses the hooks by which processes average its gradient."""
+    dist, averaged = torch.distributed, []
+    dist.init_process_group("gloo", store=HashStore(), world_size=1, rank=0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)).to(torch.bfloat16)
+    model[1].weight, model.config = model[0].weight, SimpleNamespace(dtype=None, use_cache=False)
+    optimizer = MasterAdamW([{"params": list(model.parameters())}])
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model)
+
+        def average(_, bucket):
+            averaged.append(bucket.index())
+            future = torch.futures.Future()
+            future.set_result(bucket.buffer())
+            return future
+
+        wrapped.register_comm_hook(None, average)
+        wrapped(torch.ones(2, 3, dtype=torch.bfloat16)).sum().backward()
+        averaged.clear()
+        with unchanged(model):
+            optimizer.promote(model)
+            assert model[1].weight is model[0].weight and model[0].weight.dtype is torch.float32
+            assert torch.equal(model[0].weight, optimizer.masters[0])
+            model.to(torch.float16)
+        assert dict(model.named_parameters()).keys() == before.keys()
+        assert all(torch.equal(w, before[name]) for name, w in model.named_parameters())
+        wrapped(torch.ones(2, 3, dtype=torch.bfloat16)).sum().backward()
+        assert averaged
+    finally:
+        dist.destroy_process_group()
 
 
 def test_the_engine_is_a_setting_of_the_stage_only_where_it_measures():

@@ -92,6 +92,35 @@ def test_full_memory_is_an_error_with_what_to_set(
         _train(tiny_model, smollm_tokenizer, examples, tmp_path)
 
 
+def test_a_model_that_does_not_fit_is_an_error_with_what_to_set(
+    tiny_model, smollm_tokenizer, examples, tmp_path, monkeypatch
+):
+    """The model is moved to the GPU before the first step."""
+    from slowthink.errors import EngineError
+    from slowthink.stages.train.trainer import CompletionTrainer
+
+    def fail(*args, **settings):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(CompletionTrainer, "_move_model_to_device", fail)
+    with pytest.raises(EngineError, match="a GPU with more memory"):
+        _train(tiny_model, smollm_tokenizer, examples, tmp_path)
+
+
+def test_of_several_gpus_a_process_uses_one(tmp_path, monkeypatch):
+    """Else a micro-batch would be several of the schedule, and DataParallel would split it."""
+    from slowthink.stages.train.trainer import training_arguments
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    arguments = training_arguments(
+        CONFIG, work=tmp_path, num_steps=3, num_micro_batches=6, seed=0, autocast=False
+    )
+    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 1)
+    assert str(arguments.device) == "cuda:0"
+
+
 def test_another_seed_gives_other_weights(
     uninterrupted, tiny_model, smollm_tokenizer, examples, tmp_path
 ):

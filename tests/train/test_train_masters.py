@@ -62,7 +62,7 @@ def test_a_restored_optimizer_continues_bit_for_bit():
 def test_promoted_weights_are_the_masters():
     weights, optimizer = _weights_and_optimizer(torch.bfloat16)
     _train(weights, optimizer, range(2))
-    optimizer.promote()
+    optimizer.promote(torch.nn.ParameterList(weights))
     assert all(weight.dtype is torch.float32 for weight in weights)
     assert torch.equal(weights[0], optimizer.masters[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -101,6 +102,22 @@ def test_a_gpu_is_measured_with_as_many_examples_as_a_step_has(
     monkeypatch.setattr(models, "load_tokenizer", lambda *_: None)
     assert measure(TrainConfig(batch_size=16), "model") > 0
     assert sizes == [(expected, expected)]
+
+
+def test_what_measures_is_none_of_several_processes(monkeypatch) -> None:
+    """With a rank and no number of processes, accelerate would wait for the others on a GPU."""
+    seen = {}
+
+    def run(command, *, env, **_):
+        seen.update(env)
+        return SimpleNamespace(returncode=0, stdout="12.5")
+
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setattr(subprocess, "run", run)
+    recipe = parse_recipe({"name": "x", "model": "not measured", "train": TRAIN})
+    assert "12 tokens/s" in choose_max_steps(recipe.train, recipe, num_examples=40).reason
+    assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} & seen.keys()
 
 
 @pytest.mark.slow

@@ -66,9 +66,11 @@ def flash_attn_installed() -> bool:
 
 
 def supports_head_dim(config: Any) -> bool:
-    """True if FlashAttention trains heads of this size on every card since Ampere."""
+    """True if FlashAttention trains heads of this size on every card since Ampere: queries, keys
+    and values alike, unlike those of DeepSeek's latent attention."""
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return bool(size % 8 == 0 and size <= _MAX_HEAD_DIM)
+    sizes = {getattr(config, name, None) or size for name in ("qk_head_dim", "v_head_dim")}
+    return bool(sizes == {size} and size % 8 == 0 and size <= _MAX_HEAD_DIM)
 
 
 def attend_apart(

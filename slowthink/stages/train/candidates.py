@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.nn import Parameter
 from transformers import TrainerCallback
 
 from slowthink.recipe import TrainConfig
@@ -53,15 +54,24 @@ class SaveCandidates(TrainerCallback):  # type: ignore[misc]
 
 @contextmanager
 def unchanged(model: Any) -> Iterator[None]:
-    """Give the model the tensors back that it had: saving casts them to the base model's dtype."""
+    """Give the model the tensors back that it had: saving casts them to the base model's dtype.
+
+    Meanwhile others of the same memory stand in for trained weights. DistributedDataParallel would
+    no longer average the gradient of a weight whose dtype has changed, if only for a while.
+    """
     weights = [(weight, weight.data) for weight in model.parameters()]
-    buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+    stand_ins = {weight: Parameter(data) for weight, data in weights if weight.requires_grad}
+    modules = list(model.modules())
+    held = [(part, dict(part)) for m in modules for part in (m._parameters, m._buffers)]
     dtype, use_cache = model.config.dtype, model.config.use_cache
+    for module in modules:
+        for name, weight in module._parameters.items():
+            module._parameters[name] = stand_ins.get(weight, weight)
     try:
         yield
     finally:
         for weight, data in weights:
             weight.data = data
-        for held, saved in buffers:
-            held.update(saved)
+        for part, saved in held:
+            part.update(saved)
         model.config.dtype, model.config.use_cache = dtype, use_cache

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -105,20 +106,22 @@ def fine_tune(
     if checkpoint and _ends_training(checkpoint, schedule, examples, config):
         schedule = schedule[: checkpoint_step(checkpoint)]
     precision = precision or choose_precision(config)
-    model = load_for_training(
-        source, config, seed=seed, precision=precision, trust_remote_code=trust_remote_code
-    )
-    trainer = make_trainer(
-        model, tokenizer, examples, config, schedule=schedule, work=work, seed=seed,
-        progress=progress, precision=precision, run_name=run_name,
-    )  # fmt: skip
+    with _memory_explained(schedule, lengths, config):
+        model = load_for_training(
+            source, config, seed=seed, precision=precision, trust_remote_code=trust_remote_code
+        )
+        trainer = make_trainer(
+            model, tokenizer, examples, config, schedule=schedule, work=work, seed=seed,
+            progress=progress, precision=precision, run_name=run_name,
+        )  # fmt: skip
     numerics = f"{precision}; {model.config._attn_implementation} attention"
     whole_model = partial(_whole_model, trainer, source, config, trust_remote_code)
     if save is not None:
         steps = candidate_steps(schedule, config)
         trainer.add_callback(SaveCandidates(steps, work, partial(_save, whole_model, save)))
     training_started = time.monotonic()
-    _train(trainer, checkpoint, schedule, lengths, config, work)
+    with _memory_explained(schedule, lengths, config):
+        _train(trainer, checkpoint, config, work)
     training_seconds = time.monotonic() - training_started
     model = whole_model()
     return FineTuned(
@@ -130,20 +133,23 @@ def fine_tune(
     )  # fmt: skip
 
 
-def _train(
-    trainer: CompletionTrainer,
-    checkpoint: Path | None,
-    schedule: Sequence[PlannedStep],
-    lengths: Sequence[int],
-    config: TrainConfig,
-    work: Path,
-) -> None:
-    """Take the steps that are left. Raises EngineError if the memory is full or the loss
-    diverges."""
+@contextmanager
+def _memory_explained(
+    schedule: Sequence[PlannedStep], lengths: Sequence[int], config: TrainConfig
+) -> Iterator[None]:
+    """Raise EngineError, with what to set, if the GPU's memory is full: also by the weights."""
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        yield
     except torch.OutOfMemoryError as error:
         raise EngineError(_out_of_memory_message(schedule, lengths, config)) from error
+
+
+def _train(
+    trainer: CompletionTrainer, checkpoint: Path | None, config: TrainConfig, work: Path
+) -> None:
+    """Take the steps that are left. Raises EngineError if the loss diverges."""
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except DivergedError as error:
         raise EngineError(_diverged_message(error, work, config)) from None
 
@@ -241,9 +247,9 @@ def _whole_model(
     """The trained model, in fp32 if the optimiser has fp32 masters. Of a model in shares the whole,
     in the first process; None in the others."""
     optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
-    if isinstance(optimizer, MasterAdamW):
-        optimizer.promote()
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(optimizer, MasterAdamW):
+        optimizer.promote(model)
     if not has_shares(model):
         return model
     from slowthink.stages.train.sharding import gather_weights

@@ -87,12 +87,17 @@ class MasterAdamW(torch.optim.Optimizer):
         self.param_groups, self.state = self.base.param_groups, self.base.state
 
     @torch.no_grad()
-    def promote(self) -> None:
-        """Replace the model's weights by the fp32 masters, to save them after training; shares are
-        in fp32 already."""
-        for weight, master in zip(self.weights, self.masters, strict=True):
-            if weight.dtype is not torch.float32:
-                weight.data = master.detach()
+    def promote(self, model: torch.nn.Module) -> None:
+        """Replace the model's weights in bf16, or those of the same memory that stand in for them,
+        by the fp32 masters, to save them; shares are in fp32 already."""
+        halves = {
+            weight.data_ptr(): master
+            for weight, master in zip(self.weights, self.masters, strict=True)
+            if weight.dtype is not torch.float32
+        }
+        for weight in model.parameters() if halves else ():
+            if weight.data_ptr() in halves:
+                weight.data = halves[weight.data_ptr()].detach()
 
 
 def _make_master(weight: Any) -> Any:

@@ -4,7 +4,7 @@
 | --- | --- | --- | --- |
 | CPU with bf16 instructions | bf16 | fp32 | no |
 | one CUDA device with bf16 | bf16 | fp32 | no |
-| one CUDA device, LoRA | bf16, frozen; adapters in fp32 | – | bf16 |
+| CUDA, LoRA | bf16, frozen; adapters in fp32 | – | bf16 |
 | QLoRA | nf4, frozen; adapters in bf16 | fp32 | with CUDA |
 | several CUDA devices, `data` | fp32 | the weights | bf16 |
 | FSDP2 | fp32 in shares, gathered in bf16 | the shares | no |
@@ -71,8 +71,8 @@ def _has_bf16() -> bool:
 
 
 def _choose_for_cuda(config: TrainConfig) -> Precision:
-    if world_size() > 1:
-        return Precision(weights=torch.float32, masters=True, autocast=True)
     if config.lora is not None:
         return Precision(weights=torch.bfloat16, autocast=True)
+    if world_size() > 1:
+        return Precision(weights=torch.float32, masters=True, autocast=True)
     return Precision(weights=torch.bfloat16, masters=True)

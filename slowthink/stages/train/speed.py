@@ -27,6 +27,8 @@ _TIMED_STEPS = 2
 _MAX_EXAMPLES, _MAX_EXAMPLES_ON_GPU = 2, 16
 """Examples of such a step. A GPU takes as long for a few as for many short ones."""
 _TIMEOUT_SECONDS = 600
+_PLACE = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
+"""Variables of a process among several, which the one that measures is not."""
 
 
 def choose_max_steps(config: TrainConfig, recipe: Recipe, *, num_examples: int) -> Choice:
@@ -63,7 +65,7 @@ def _measure(settings: str, model: str, revision: str | None) -> float | str:
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False,
-            env={key: value for key, value in os.environ.items() if key != "WORLD_SIZE"},
+            env={key: value for key, value in os.environ.items() if key not in _PLACE},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"no step within {_TIMEOUT_SECONDS} s"

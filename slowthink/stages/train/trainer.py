@@ -257,11 +257,12 @@ def training_arguments(
     autocast: bool,
     run_name: str | None = None,
 ) -> Any:
-    """TRL's arguments for the recipe. Data is read in order, since the schedule is shuffled."""
+    """TRL's arguments for the recipe. Data is read in order, since the schedule is shuffled. Of
+    several GPUs one process uses its own: the trainer would split the batch over all."""
     on_gpu = torch.cuda.is_available()
     if "tensorboard" in config.report_to:  # which writes into `work`, removed when all is done
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(work.parent / "tensorboard"))
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(work), max_steps=num_steps, per_device_train_batch_size=1,
         gradient_accumulation_steps=num_micro_batches // num_steps // world_size(),
         train_sampling_strategy="sequential", dataloader_pin_memory=on_gpu,
@@ -281,3 +282,5 @@ def training_arguments(
         save_strategy="no" if config.save_every_steps is None else "steps",
         save_steps=config.save_every_steps or 500,
     )  # fmt: skip
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
