@@ -166,7 +166,8 @@ def test_a_batch_stopped_at_any_step_resumes_to_the_same_tokens(session, num_ste
             chains[result.key] = result.chain
             answers |= {answer.key: answer for answer in result.answers}
             cost += result.cost.decoded
-    session.__exit__()
+    session._queue.clear()
+    session._batch, session._steps = None, iter(())
     session.checkpoint_seconds = float("inf")
     assert cost == drawn_tokens(chains.values(), answers.values())
     cached = frozenset(answers)

@@ -5,6 +5,8 @@ Without CUDA the same code runs uncaptured; only `_capture` itself and the repla
 
 from __future__ import annotations
 
+import gc
+import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -346,6 +348,25 @@ def test_a_sweep_with_branches_is_the_same_on_static_steps(tiny_model, sampling)
                 assert session._decoder.static_step.refusal is None
     assert len(results[0]) == len(jobs)
     assert results[0] == results[1]
+
+
+@pytest.mark.slow
+def test_a_closed_session_leaves_its_memory_to_the_next_one(tiny_model) -> None:
+    """Not to some later garbage collection: two models of 7B do not fit on a card of 24 GB."""
+    gc.collect()
+    gc.disable()
+    try:
+        with TransformersSession(tiny_model, EngineConfig(dtype="float32")) as session:
+            session._decoder = Decoder(session._decoder.model, "cpu", static=True)
+            list(generate(session, sweep.make_jobs(session, LOAD)))
+            decoder = session._decoder
+            buffers = [buffer for layer in decoder._kv.layers for buffer in layer.buffers]
+            assert buffers
+            kept = [weakref.ref(held) for held in (decoder.model, decoder.static_step, *buffers)]
+            del decoder, buffers
+        assert [ref() for ref in kept if ref() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_a_batch_is_as_large_as_the_gpu_holds(monkeypatch) -> None:

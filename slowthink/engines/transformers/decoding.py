@@ -86,6 +86,14 @@ class Decoder:
         is_static = self.device.type == "cuda" if static is None else static
         self.static_step = StaticStep(self._forward, self.device) if is_static else None
 
+    def close(self) -> None:
+        """Free the model, its cache and its graphs: references in circles would keep them, so that
+        on a GPU the next model, or vLLM, would find less memory."""
+        self._kv.free()
+        self.model = self.static_step = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     # -- forward passes --
 
     def feed(

@@ -117,11 +117,15 @@ class KeyValues:
         new[:num_kept, :, columns] = buffer[:num_kept, :, columns]
         return new
 
-    def _renew(self) -> None:
-        """Allocate all buffers again; the old ones are freed before."""
+    def free(self) -> None:
+        """Free all buffers."""
         self._num_cleared = 0
         for layer in self.layers:
             layer.buffers = []
+
+    def _renew(self) -> None:
+        """Allocate all buffers again; the old ones are freed before."""
+        self.free()
         for layer in self.layers:
             layer.buffers = [self.allocate(form) for form in layer.forms]
 

@@ -95,6 +95,7 @@ class TransformersSession:
     def __exit__(self, *error: object) -> None:
         self._queue.clear()
         self._batch, self._steps = None, iter(())
+        self._decoder.close()
 
     @property
     def cost(self) -> Cost:
