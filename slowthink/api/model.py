@@ -287,6 +287,7 @@ def open_model(
     from slowthink.engines import open_session
     from slowthink.engines.auto import Workload
     from slowthink.environment import hide_import_warnings
+    from slowthink.forcing.formats import resolve_format
     from slowthink.pipeline.resolve import resolve
     from slowthink.recipe.models import code_that_runs
     from slowthink.sampling.ledger import Ledger
@@ -308,6 +309,7 @@ def open_model(
         ledger = stack.enter_context(Ledger(path, full_sync=config.ledger_sync == "full"))
         if config.chat.format == DETECT:
             config = config.model_copy(update={"chat": _detected(config, session)})
+        resolve_format(config.chat.format, session.tokenizer)  # raises for an unknown one
         return Model(session, ledger, config, close=stack.pop_all().close)
 
 

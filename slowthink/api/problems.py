@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from slowthink.api.rows import Rows
 from slowthink.errors import ConfigError, SlowthinkError, did_you_mean
@@ -298,7 +298,7 @@ def _problems_of_rows(
 
 
 def _plain_rows(rows: Any) -> Iterable[Any]:
-    """The rows of a table of pandas, polars or Arrow; anything else is its own rows."""
+    """The rows of a table of pandas, polars or Arrow; anything else that has rows is its own."""
     if hasattr(rows, "iterrows"):  # a DataFrame of pandas
         records = rows.to_dict("records")
         return [{name: _cell(value) for name, value in row.items()} for row in records]
@@ -306,7 +306,12 @@ def _plain_rows(rows: Any) -> Iterable[Any]:
         if hasattr(rows, method):
             table: list[Any] = getattr(rows, method)()
             return table
-    return cast("Iterable[Any]", rows)
+    if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
+        raise ConfigError(
+            f"source: {type(rows).__name__}; expected a name, a path, or rows: a list of mappings, "
+            "or a table of pandas, polars or Arrow. One problem is a list of one row: [row]."
+        )
+    return rows
 
 
 def _cell(value: Any) -> Any:

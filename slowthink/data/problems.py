@@ -216,8 +216,9 @@ def require_problems(source: SourceProblems, name: str, setting: str) -> None:
     """Raises DataError if no row of the source can be used."""
     if not source.items:
         reasons = "; ".join(sorted({drop.reason for drop in source.dropped})[:3])
+        seen = f"none of {source.num_rows} rows can be used ({reasons})" if reasons else "no rows"
         raise DataError(
-            f"{name}: none of {source.num_rows} rows can be used ({reasons}); expected problems. "
+            f"{name}: {seen}; expected problems. "
             f"Fix the file, or name another: --set {setting}.path=FILE"
         )
 

@@ -113,6 +113,9 @@ def test_problems_are_loaded_from_tables(make) -> None:
         ("none.jsonl", st.DataError, "no such file"),
         ([{"answer": "1"}], st.DataError, "none of 1 rows can be used"),
         (["What is 1 + 1?"], st.DataError, "not a mapping"),
+        ([], st.DataError, "rows: no rows; expected problems"),
+        (3, st.ConfigError, "source: int; expected a name, a path, or rows"),
+        ({"question": "1 + 1?"}, st.ConfigError, r"source: dict; .* a list of one row: \[row\]"),
     ],
 )
 def test_what_cannot_be_loaded_is_explained(source, error, message) -> None:

@@ -31,6 +31,12 @@ def model(monkeypatch):
         yield model
 
 
+def test_an_unknown_format_is_refused_before_anything_is_asked(monkeypatch) -> None:
+    replay_models(monkeypatch, SCRIPTS)
+    with pytest.raises(st.ConfigError, match="chat.format: `bogus` is unknown"):
+        st.load_model("scripts", engine="replay", format="bogus")
+
+
 def test_the_public_names_are_sorted_few_and_all_there() -> None:
     assert st.__all__ == sorted(st.__all__)
     assert len(st.__all__) <= 40
