@@ -4,8 +4,9 @@
 
 vLLM's CPU build in float32 runs a random model of 2 layers and 64 dimensions. Timers around our
 functions count the seconds that the stepping thread computes in them, without vLLM's own below
-them: `collect` the last step's outputs, `order` the rows, `plan` and edit the logits, and what the
-`session` does between steps. A proxy: on a GPU the same code runs while the device computes.
+them, and less what the timers take themselves, measured first: `collect` the last step's outputs,
+`order` the rows, `plan` and edit the logits, and what the `session` does between steps. A proxy: on
+a GPU the same code runs while the device computes.
 
     host_ms_256_thinking    milliseconds of a step of 256 rows that think; the slower of two formats
     host_ms_256_waits       in which each row's thinking ends twice, and is continued
@@ -13,6 +14,7 @@ them: `collect` the last step's outputs, `order` the rows, `plan` and edit the l
     host_us_per_request     microseconds to start, parse, replay and branch, by job of two points
     host_ms_256_sampled     a step of 256 sampled rows over 150,000 tokens, top-p .95
     inflight_over_plain     tokens per second of forced requests over those of plain ones
+    timer_us                microseconds that a timed call takes for being timed
 
 `…_v2`: with a made batch of the V2 model runner, over 128 tokens; the work on its tensors counts.
 """
@@ -89,6 +91,8 @@ class Timers:
 
     seconds: Counter[str] = field(default_factory=Counter)
     num_steps: int = 0
+    own_seconds: tuple[float, float] = (0.0, 0.0)
+    """What a timed call costs by itself: within it, and in the function that calls it."""
     _kinds: list[str] = field(default_factory=lambda: ["outside"])
     _since: float = field(default_factory=time.thread_time)
 
@@ -96,6 +100,22 @@ class Timers:
         """Start again from zero."""
         self.seconds.clear()
         self.num_steps = 0
+
+    def calibrate(self, num_calls: int = 20_000) -> None:
+        """Measure `own_seconds`, which is subtracted from then on."""
+        timed, self.own_seconds = self.wrap(_do_nothing, "inside"), (0.0, 0.0)
+        self.clear()
+        started = time.thread_time()
+        for _ in range(num_calls):
+            _do_nothing()
+        self._since = time.thread_time()
+        untimed = self._since - started
+        for _ in range(num_calls):
+            timed()
+        self._switch()
+        outside = max(0.0, self.seconds["outside"] - untimed)
+        self.own_seconds = self.seconds["inside"] / num_calls, outside / num_calls
+        self.clear()
 
     def step_ms(self) -> float:
         """Milliseconds of ours in a step."""
@@ -114,6 +134,9 @@ class Timers:
             finally:
                 self._switch()
                 self._kinds.pop()
+                within, around = self.own_seconds
+                self.seconds[kind] -= within
+                self.seconds[self._kinds[-1]] -= around
 
         return timed
 
@@ -136,11 +159,16 @@ def timers() -> Iterator[Timers]:
         wrapped: Any = clock.wrap(original.__func__ if is_class_method else original, kind)
         originals.append((cls, name, original))
         setattr(cls, name, classmethod(wrapped) if is_class_method else wrapped)
+    clock.calibrate()
     try:
         yield clock
     finally:
         for cls, name, original in originals:
             setattr(cls, name, original)
+
+
+def _do_nothing() -> None:
+    """Called to measure the timers."""
 
 
 # --- vLLM with a random model ---------------------------------------------------------------------
@@ -239,6 +267,7 @@ def measure_engine(load: Load, num_rounds: int) -> dict[str, Any]:
         for seed in range(num_rounds):
             for name, values in _engine_round(session, clock, load, seed).items():
                 figures.setdefault(name, []).append(values)
+        figures["timer_us"] = [1e6 * sum(clock.own_seconds)]
     return {name: spread(values) for name, values in figures.items()}
 
 
