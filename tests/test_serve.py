@@ -35,6 +35,7 @@ def test_the_command_names_the_processor_and_the_settings(smollm, monkeypatch) -
     assert command[-2:] == ["--max-num-seqs", "64"]
     assert command[command.index("--max-model-len") + 1] == "auto"
     assert not {"VLLM_USE_V2_MODEL_RUNNER", "TRITON_F32_DEFAULT"} & set(server.environment)
+    assert server.environment["VLLM_NO_USAGE_STATS"] == "1"
     exact = server_command(smollm, dtype="float32")
     assert exact.environment["TRITON_F32_DEFAULT"] == "ieee"
 

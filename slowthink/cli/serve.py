@@ -150,9 +150,11 @@ def _is_cpu_build() -> bool:
 
 
 def _environment(dtype: str) -> dict[str, str]:
-    from slowthink.engines.vllm.client import FLOAT32_ENVIRONMENT
+    from slowthink.engines.vllm.client import FLOAT32_ENVIRONMENT, PRIVATE_ENVIRONMENT
 
-    variables = dict(FLOAT32_ENVIRONMENT) if dtype in ("float32", "float") else {}
+    variables = dict(PRIVATE_ENVIRONMENT)
+    if dtype in ("float32", "float"):
+        variables |= FLOAT32_ENVIRONMENT
     if _is_cpu_build():
         variables["VLLM_CPU_KVCACHE_SPACE"] = "2"  # GiB; vLLM's default is most of the memory
     return variables

@@ -28,9 +28,14 @@ def settings(monkeypatch) -> dict:
     return {"kind": "vllm", "dtype": "float32", "vllm": vllm}
 
 
-def test_the_default_context_is_what_the_cache_holds(smollm, settings) -> None:
+def test_the_default_context_is_what_the_cache_holds(smollm, settings, monkeypatch) -> None:
+    from vllm.usage import usage_lib
+
+    monkeypatch.delenv("VLLM_NO_USAGE_STATS", raising=False)
+    monkeypatch.setattr(usage_lib, "_USAGE_STATS_ENABLED", None)
     with open_session(smollm, EngineConfig(**settings)) as session:
         assert 500 < session.capabilities.max_context < 1000
+    assert not usage_lib.is_usage_stats_enabled()  # nothing is uploaded: README.md
 
 
 def test_a_context_that_does_not_fit_names_the_settings(smollm, settings) -> None:

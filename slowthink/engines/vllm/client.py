@@ -26,7 +26,9 @@ Ends = dict[int, DeclaredEnd]
 LOGITS_PROCESSOR = "slowthink.engines.vllm:Forcing"
 MIDDLEWARE = "slowthink.engines.vllm.middleware.RefuseUnforced"
 WORKER_EXTENSION = "slowthink.engines.vllm.Reading"
-_DEFAULT_ENVIRONMENT = {
+PRIVATE_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1"}
+"""On a GPU each start would else send hardware, model class and settings to vLLM's project."""
+_DEFAULT_ENVIRONMENT = PRIVATE_ENVIRONMENT | {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
