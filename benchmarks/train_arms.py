@@ -14,7 +14,6 @@ The device is waited for only between blocks, so that each arm may run ahead of 
 from __future__ import annotations
 
 import gc
-import importlib.util
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -215,8 +214,10 @@ def trl_default(source: Path, batches: Batches, clock: BlockClock) -> Losses:
 
 def trl_best(source: Path, batches: Batches, clock: BlockClock) -> Losses:
     """`SFTTrainer` with the settings that are fastest without changing the training."""
+    from slowthink.stages.train.attention import flash_attn_installed
+
     settings: dict[str, Any] = {"gradient_checkpointing": False, "optim": "adamw_torch_fused"}
-    if device_name() == "cuda" and importlib.util.find_spec("flash_attn") is not None:
+    if device_name() == "cuda" and flash_attn_installed():
         attention = {"attn_implementation": "flash_attention_2", "dtype": "float32"}
         settings |= {"padding_free": True, "model_init_kwargs": attention}
     return _train_by_trl(source, batches, clock, **settings)

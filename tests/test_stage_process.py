@@ -16,6 +16,7 @@ from slowthink.errors import DataError, EngineError
 from slowthink.pipeline.run_folder import locked, write_recipe
 from slowthink.pipeline.stage_process import StageServer, shared_imports
 from slowthink.recipe.loading import load_recipe, parse_recipe
+from tests.needs import needs
 
 STAGE = '''
 """Takes the place of the report in the server; the recipe's name says what it does."""
@@ -157,6 +158,36 @@ def test_shared_imports_start_no_threads_that_a_fork_would_lose() -> None:
         "pid =", "assert len(os.listdir('/proc/self/task')) == 1, 'threads'\npid =", 1
     )
     subprocess.run([sys.executable, "-c", code], env=environ, check=True)
+
+
+ON_A_GPU = """
+import os, torch
+from slowthink.pipeline import stage_process
+
+class Initialised(BaseException): pass
+
+def initialise(): raise Initialised
+
+torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 1
+torch.cuda._lazy_init = initialise
+os.environ.update(dict.fromkeys(stage_process._IMPORTING, "1"))
+import transformers.modeling_utils
+from torch.utils._triton import has_triton
+assert not has_triton()
+stage_process._find_triton()
+try:
+    has_triton()
+except Initialised:
+    raise SystemExit(0)
+raise SystemExit("no GPU is looked for")
+"""
+
+
+@pytest.mark.slow
+@needs("torchao")
+def test_shared_imports_leave_cuda_alone_and_a_stage_finds_its_gpu() -> None:
+    """Else the server holds memory of the GPU, and no stage can be forked from it."""
+    subprocess.run([sys.executable, "-c", ON_A_GPU], check=True)
 
 
 def test_a_process_ends_without_the_end_of_the_interpreter() -> None:

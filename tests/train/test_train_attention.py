@@ -204,3 +204,17 @@ def test_on_a_gpu_no_heads_are_grouped_where_the_kernel_would_store_all_scores(
     output, _ = attention.attend_apart(None, query, key, value, None, lengths=(4, 3))
     assert output.shape == (1, 7, 6, 8)
     assert taken == [(num_heads, num_heads)] * 2
+
+
+def test_version_4_of_flash_attn_is_not_version_2(tmp_path, monkeypatch):
+    """It has the module's name; transformers would refuse to load the model."""
+    from transformers.utils import import_utils
+
+    (tmp_path / "flash_attn" / "cute").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(import_utils, "is_torch_cuda_available", lambda: True)
+    import_utils.is_flash_attn_2_available.cache_clear()
+    try:
+        assert not attention.flash_attn_installed()
+    finally:
+        import_utils.is_flash_attn_2_available.cache_clear()

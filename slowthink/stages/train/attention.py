@@ -15,7 +15,6 @@ Shapes: T tokens in the row, H query and K key heads, D dimensions per head.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Sequence
 from functools import cache
@@ -61,8 +60,10 @@ def cuda_capability() -> tuple[int, int]:
 
 
 def flash_attn_installed() -> bool:
-    """True if the flash-attn package is installed."""
-    return importlib.util.find_spec("flash_attn") is not None
+    """True if flash-attn 2 is installed, whose module's name version 4 has, too."""
+    from transformers.utils import is_flash_attn_2_available
+
+    return bool(is_flash_attn_2_available())
 
 
 def supports_head_dim(config: Any) -> bool:
