@@ -86,14 +86,6 @@ class Decoder:
         is_static = self.device.type == "cuda" if static is None else static
         self.static_step = StaticStep(self._forward, self.device) if is_static else None
 
-    def close(self) -> None:
-        """Free the model, its cache and its graphs: references in circles would keep them, so that
-        on a GPU the next model, or vLLM, would find less memory."""
-        self._kv.free()
-        self.model = self.static_step = None
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
     # -- forward passes --
 
     def feed(
@@ -280,6 +272,15 @@ class Decoder:
         elif action.kind is ActionKind.KEEP and row.next_action().kind is ActionKind.SAMPLE:
             row.pending.append(sampled.token)
         return bool(row.pending)
+
+
+def close_decoder(decoder: Decoder) -> None:
+    """Free its model, cache and graphs: references in circles would keep them, so that on a GPU
+    the next model, or vLLM, would find less memory."""
+    decoder._kv.free()
+    decoder.model = decoder.static_step = None
+    if decoder.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _require_numbers(logits_BV: torch.Tensor) -> None:

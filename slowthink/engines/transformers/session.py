@@ -93,9 +93,11 @@ class TransformersSession:
         return self
 
     def __exit__(self, *error: object) -> None:
+        from slowthink.engines.transformers.decoding import close_decoder
+
         self._queue.clear()
         self._batch, self._steps = None, iter(())
-        self._decoder.close()
+        close_decoder(self._decoder)
 
     @property
     def cost(self) -> Cost:
