@@ -89,6 +89,7 @@ def test_a_gpu_is_measured_with_as_many_examples_as_a_step_has(
 
     def fine_tune(source, tokenizer, examples, config, *, progress, **_):
         sizes.append((len(examples), config.batch_size))
+        assert torch.distributed.is_initialized() is config.offload
         for step in range(4):
             progress(step, 3)
             sum(range(10_000))
@@ -101,7 +102,9 @@ def test_a_gpu_is_measured_with_as_many_examples_as_a_step_has(
     monkeypatch.setattr(models, "resolve_model", lambda *_: None)
     monkeypatch.setattr(models, "load_tokenizer", lambda *_: None)
     assert measure(TrainConfig(batch_size=16), "model") > 0
-    assert sizes == [(expected, expected)]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # for shares that are offloaded
+    assert measure(TrainConfig(batch_size=16, parallel="fsdp2", offload=True), "model") > 0
+    assert sizes == [(expected, expected)] * 2
 
 
 def test_what_measures_is_none_of_several_processes(monkeypatch) -> None:

@@ -84,6 +84,7 @@ def measure(config: TrainConfig, model: str, revision: str | None = None) -> flo
 
     from slowthink.engines.models import load_tokenizer, resolve_model
     from slowthink.stages.train.loop import fine_tune
+    from slowthink.stages.train.processes import process_group
 
     on_gpu = torch.accelerator.is_available()
     num_threads = 1 if on_gpu else torch.get_num_threads()
@@ -92,7 +93,7 @@ def measure(config: TrainConfig, model: str, revision: str | None = None) -> flo
     size = min(config.batch_size, _MAX_EXAMPLES_ON_GPU if on_gpu else _MAX_EXAMPLES)
     steps = {"max_steps": 1 + _TIMED_STEPS, "epochs": 1 + _TIMED_STEPS, "batch_size": size}
     times: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="slowthink-speed-") as folder:
+    with tempfile.TemporaryDirectory(prefix="slowthink-speed-") as folder, process_group(config):
         fine_tune(
             resolve_model(model, revision), load_tokenizer(model, revision),
             [_example(index) for index in range(size)],
