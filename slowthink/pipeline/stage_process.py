@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import select
@@ -32,6 +32,7 @@ from typing import IO, Any
 
 from slowthink import errors
 from slowthink.environment import (
+    cuda_devices,
     end_process,
     hide_import_warnings,
     python_command,
@@ -49,11 +50,8 @@ INTERRUPTED = 130
 GRACE_SECONDS = 0.5
 """How long an interrupted stage may take to end, before it is killed."""
 POLL_SECONDS = 0.02
-_IMPORTING = (
-    "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_TRITON_DISABLE_DEVICE_DETECTION",
-)  # fmt: skip
-"""With these variables set to 1, no import initialises CUDA: neither `torch.cuda.is_available` nor,
-in torchao, which transformers imports, PyTorch's search for a GPU that runs Triton."""
+_NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+"""With this variable set to 1, `torch.cuda.is_available` does not initialise CUDA."""
 
 
 def run_stage(recipe: Recipe, root: Path, stage: str, reporter: ProgressReporter) -> dict[str, Any]:
@@ -72,9 +70,16 @@ def shared_imports(recipe: Recipe, stages: Sequence[str]) -> tuple[str, ...]:
     modules = [f"slowthink.stages.{stage}" for stage in stages]
     if recipe.engine.kind != "replay" or "train" in stages:
         modules += ["torch", "transformers.models.auto.tokenization_auto"]
-    if recipe.engine.kind == "transformers" or "train" in stages:
+    has_models = recipe.engine.kind == "transformers" or "train" in stages
+    if has_models and not _models_start_cuda():
         modules += ["transformers.modeling_utils", "transformers.models.auto.modeling_auto"]
     return tuple(modules)
+
+
+def _models_start_cuda() -> bool:
+    """Whether importing transformers' models starts CUDA, with which nothing can be forked: it
+    imports torchao, if that is installed, and torchao asks for the GPU's compute capability."""
+    return importlib.util.find_spec("torchao") is not None and bool(cuda_devices())
 
 
 # --- the side of `slowthink run` ------------------------------------------------------------------
@@ -179,7 +184,7 @@ def _serve(settings: Mapping[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # stages and `run` handle Ctrl-C
     replies = _take_stdout()
     if sys.platform == "linux":
-        os.environ.update(dict.fromkeys(_IMPORTING, "1"))
+        os.environ.setdefault(_NVML_CHECK, "1")
         for name in settings["imports"]:
             with contextlib.suppress(ImportError):  # the stage reports what is missing
                 importlib.import_module(name)
@@ -232,23 +237,13 @@ def _become_stage(settings: Mapping[str, Any], stage: str, report: IO[str]) -> i
     """Run the stage in this forked process, or in a new interpreter where a fork cannot be used."""
     with open(os.devnull) as null:
         os.dup2(null.fileno(), 0)
-    _find_triton()
+    os.environ.pop(_NVML_CHECK, None)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if _fork_is_usable():
         return _run_reporting(settings, stage, report)
     os.set_inheritable(report.fileno(), True)
     arguments = ["stage", json.dumps(settings), stage, str(report.fileno())]
     os.execve(sys.executable, python_command(__spec__.name, *arguments), python_environment())
-
-
-def _find_triton() -> None:
-    """Let PyTorch initialise CUDA and find GPUs that run Triton, from which imports kept it."""
-    for name in _IMPORTING:
-        os.environ.pop(name, None)
-    if "torch._inductor.config" in sys.modules:
-        sys.modules["torch._inductor.config"].triton_disable_device_detection = False  # type: ignore[attr-defined]
-    if "torch.utils._triton" in sys.modules:
-        sys.modules["torch.utils._triton"].has_triton.cache_clear()
 
 
 def _fork_is_usable() -> bool:
