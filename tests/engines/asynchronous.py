@@ -11,8 +11,9 @@ v1/worker/gpu/model_runner.py, with its Triton kernels interpreted.
 
 Replaced: CUDA's streams and events (a CPU has computed when a call returns), and the lines of
 platforms/cpu.py that schedule synchronously and spawn processes: the engine core and the worker of
-each data-parallel copy are forked, as on GPUs, and so have all that is replaced here. Waiting costs
-no time on a CPU; it is counted instead (`observing`).
+each data-parallel copy are forked, as on GPUs, and so have all that is replaced here. CUDA graphs:
+only their padding of a batch's lengths. Waiting costs no time on a CPU; it is counted instead
+(`observing`).
 
 `early` collects the outputs between steps, which is wrong: the last ids are not known then.
 The result is pickled, since Triton's interpreter must be chosen before torch is imported.
@@ -46,7 +47,8 @@ def main(runner: str, model: str, file: str, copies: str = "1", *early: str) -> 
     if runner == "V2":
         _interpret_triton()
     collecting = _collecting_early() if early else nullcontext()
-    with asynchronous_scheduling(), observing(), collecting:
+    padding = _padding() if runner == "V2" else nullcontext()
+    with asynchronous_scheduling(), padding, observing(), collecting:
         try:
             outcome = run(model, int(copies))
         except RuntimeError as error:
@@ -54,8 +56,9 @@ def main(runner: str, model: str, file: str, copies: str = "1", *early: str) -> 
     Path(file).write_bytes(pickle.dumps(outcome))
 
 
-def jobs_for(session: Any) -> list[Any]:
-    """Jobs of several formats and budgets, greedy and sampled, that end at different steps."""
+def jobs_for(session: Any, num_prompts: int) -> list[Any]:
+    """Jobs of several formats and budgets, greedy and sampled, that end at different steps: five of
+    each prompt."""
     from benchmarks.conformance import make_requests
     from slowthink.engines.session import Job, Point
     from slowthink.records import Sampling
@@ -70,7 +73,7 @@ def jobs_for(session: Any) -> list[Any]:
     ]
     jobs = []
     for setting, sampling in settings:
-        requests = make_requests(session, 2, setting)
+        requests = make_requests(session, num_prompts, setting)
         jobs += [
             Job(request=replace(r, sampling=sampling), points=setting["points"]) for r in requests
         ]
@@ -89,12 +92,12 @@ def run(model: str, copies: int) -> dict[str, Any]:
     config = EngineConfig(kind="vllm", dtype="float32", max_context=CONTEXT, vllm=vllm)
     with open_session(model, config) as session:
         take_counts(session._engine)  # of the check at start
-        return drive(session) | {"copies": take_counts(session._engine)}
+        return drive(session, copies) | {"copies": take_counts(session._engine)}
 
 
-def drive(session: Any) -> dict[str, Any]:
-    """Complete the jobs; partial results are asked for in nearly every step."""
-    jobs = jobs_for(session)
+def drive(session: Any, copies: int) -> dict[str, Any]:
+    """Complete a prompt's jobs for each copy; partial results are asked for in nearly every step."""
+    jobs = jobs_for(session, copies)
     session.checkpoint_seconds = 0.001
     for job in jobs:
         session.submit(job)
@@ -245,6 +248,22 @@ def asynchronous_scheduling() -> Any:
             mock.patch.object(torch, "Event", _Finished),
         ):  # fmt: skip
             yield
+
+
+@contextmanager
+def _padding() -> Any:
+    """Pad the lengths of each batch, as V2 does for a CUDA graph of more requests."""
+    from torch.nn.functional import pad
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+
+    prepare = GPUModelRunner.prepare_inputs
+
+    def prepare_and_pad(self: Any, *arguments: Any) -> Any:
+        batch = prepare(self, *arguments)
+        return replace(batch, seq_lens_cpu_upper_bound=pad(batch.seq_lens_cpu_upper_bound, (0, 3)))
+
+    with mock.patch.object(GPUModelRunner, "prepare_inputs", prepare_and_pad):
+        yield
 
 
 class _Finished:

@@ -39,7 +39,7 @@ def expected(smollm) -> dict[str, Any]:
     """The transformers engine's results by key."""
     config = EngineConfig(kind="transformers", dtype="float32", max_context=CONTEXT)
     with open_session(smollm, config) as session:
-        return {result.key: result for result in generate(session, jobs_for(session))}
+        return {result.key: result for result in generate(session, jobs_for(session, 2))}
 
 
 def run_asynchronous(model: str, folder: Path, *arguments: str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def run_asynchronous(model: str, folder: Path, *arguments: str) -> dict[str, Any
 def check_results(outcome: dict[str, Any], expected: dict[str, Any]) -> None:
     results = outcome["results"]
     assert {key: r.chain for key, r in results.items()} == {
-        key: r.chain for key, r in expected.items()
+        key: expected[key].chain for key in results
     }
     for key, result in results.items():
         assert sorted(a.ids for a in result.answers) == sorted(a.ids for a in expected[key].answers)
@@ -82,7 +82,8 @@ def test_preempted_and_chunked_rows_keep_their_ids(
 ) -> None:
     outcome = run_asynchronous(smollm, tmp_path, runner, str(num_copies))
     check_results(outcome, expected)
-    assert sum(map(len, outcome["partial"].values())) > 50
+    assert len(outcome["results"]) == 5 * num_copies
+    assert sum(map(len, outcome["partial"].values())) > 25 * num_copies
     assert len(outcome["copies"]) == num_copies
     for copy in outcome["copies"]:
         assert copy["runner"] == module
