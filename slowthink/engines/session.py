@@ -358,7 +358,7 @@ def draw_uniform(seed: int, *draw_key: object) -> float:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") / 2**64
 
 
-def check_context(job: Job, *, max_context: int) -> None:
+def check_context(job: Job, *, max_context: int, limit: str = "the model's context") -> None:
     """Raise ConfigError if prompt, thinking, closing and answer may exceed the context (nothing is
     ever truncated), and for a negative budget."""
     for point in job.points:
@@ -372,9 +372,8 @@ def check_context(job: Job, *, max_context: int) -> None:
         num_prompt, cap = len(job.request.prompt_ids), job.largest_point.cap
         raise ConfigError(
             f"budget: a prompt of {num_prompt} tokens, a cap of {cap} and "
-            f"{num_tokens - num_prompt - cap} for the answer need {num_tokens}; the model's "
-            f"context is {max_context}. Lower caps or forcing.answer_tokens, or remove the longest "
-            "problems."
+            f"{num_tokens - num_prompt - cap} for the answer need {num_tokens}; {limit} is "
+            f"{max_context}. Lower caps or forcing.answer_tokens, or remove the longest problems."
         )
 
 

@@ -13,9 +13,11 @@ if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
 
 from slowthink.engines import open_session
+from slowthink.engines.session import Job, Point
 from slowthink.engines.vllm import client
-from slowthink.errors import EngineError
+from slowthink.errors import ConfigError, EngineError
 from slowthink.recipe import EngineConfig, VllmConfig
+from slowthink.records import Budget, Request, Sampling, ThinkingFormat
 
 CACHE_BYTES = 40 << 20
 """Holds about 800 tokens of the model, whose own context is 8,192."""
@@ -35,6 +37,14 @@ def test_the_default_context_is_what_the_cache_holds(smollm, settings, monkeypat
     monkeypatch.setattr(usage_lib, "_USAGE_STATS_ENABLED", None)
     with open_session(smollm, EngineConfig(**settings)) as session:
         assert 500 < session.capabilities.max_context < 1000
+        request = Request(
+            model="m", numerics="n", prompt_ids=(1, 2), sampling=Sampling(), budget=Budget(),
+            format=ThinkingFormat(name="s1", start="", end=""), seed=0,
+        )  # fmt: skip
+        with pytest.raises(
+            ConfigError, match=r"has room for \(engine.vllm.tensor_parallel_size: 1"
+        ):
+            session.submit(Job(request=request, points=(Point(2000),)))
     assert not usage_lib.is_usage_stats_enabled()  # nothing is uploaded: README.md
 
 

@@ -144,6 +144,7 @@ class VllmSession:
             reproducible=False,  # near ties depend on the batch's composition
             max_context=input_processor.model_config.max_model_len,
         )
+        self._context_limit = self._describe_context_limit(is_set=config.max_context is not None)
         self._params = make_params()
         self.cost = Cost()
         self.checkpoint_seconds = CHECKPOINT_SECONDS
@@ -154,6 +155,15 @@ class VllmSession:
         """Running requests by id."""
         self._num_requests = 0
         self._check_forcing()
+
+    def _describe_context_limit(self, *, is_set: bool) -> str:
+        """What limits the context: vLLM lowers it to what the KV cache has room for."""
+        model_config = self._engine.input_processor.model_config
+        own_limit = getattr(model_config.hf_text_config, "max_position_embeddings", None) or 0
+        if is_set or model_config.max_model_len >= own_limit:
+            return "the model's context"
+        size = self._engine.config.parallel_config.tensor_parallel_size
+        return f"the context that vLLM has room for (engine.vllm.tensor_parallel_size: {size})"
 
     def _check_forcing(self) -> None:
         """Close the engine and raise EngineError if it loses forced tokens."""
@@ -175,7 +185,7 @@ class VllmSession:
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ConfigError if its budget does not fit the context, or its format
         has a trigger of several tokens."""
-        check_context(job, max_context=self.capabilities.max_context)
+        check_context(job, max_context=self.capabilities.max_context, limit=self._context_limit)
         request_id = self._new_id()
         arguments = compile_job(job, self.compiler, stop_id=self._stop_id, log=request_id)
         self._queue[job.key] = _QueuedJob(job, request_id, arguments)
