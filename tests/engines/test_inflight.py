@@ -427,7 +427,7 @@ def test_the_tensor_form_never_syncs_with_the_device() -> None:
         )  # fmt: skip
         uniforms = torch.empty(3, 2, dtype=torch.float64, device=meta)
         assert select_tokens(batch, draws, uniforms).shape == (3, 4)
-    edits = EditTensors(triggers, *torch.empty(3, 2, 2, device=meta).unbind(1))
+    edits = EditTensors(triggers, torch.empty(3, 1, device=meta))
     assert edit_logits(batch, edits).shape == (3, 2)
 
 

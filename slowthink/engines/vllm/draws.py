@@ -46,10 +46,8 @@ class EditTensors:
 
     ids_BN: torch.Tensor
     """REPLACE_END: the id that replaces an end, then the triggers. FORCE: the id, repeated."""
-    least_BN: torch.Tensor
-    """The least logits that they may have; of a forced id, one that no other id can reach."""
-    most_BN: torch.Tensor
-    """The highest; -inf for triggers, unless one replaces an end itself. Equal for equal ids."""
+    floor_B1: torch.Tensor | None = None
+    """The least logit of the first id; None: -inf."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +77,19 @@ def force(logits_BV: torch.Tensor, rows_R: torch.Tensor, ids_R: torch.Tensor) ->
 
 
 def edit_logits(logits_BV: torch.Tensor, edits: EditTensors) -> torch.Tensor:
-    """Give each row's ids the highest of their logits, within the bounds, in place.
+    """Give each row's first id the highest of its ids' logits, and the others -inf, in place.
 
     So of these ids a greedy engine takes the first, if it takes any: it replaces an end. Where all
-    are the same nothing changes, unless the bounds make the id certain. Only these columns are read
-    and written, each once. Where an end is exactly as likely as another id, either is taken.
-    Returns the ids' logits (B, N) before.
+    are the same nothing changes, unless a higher floor makes the id certain. Only these columns are
+    read and written. Where an end is exactly as likely as another id, either is taken. Returns the
+    ids' logits (B, N) before.
     """
     logits_BN = logits_BV.gather(1, edits.ids_BN)
     highest_B1 = logits_BN.amax(-1, keepdim=True)
-    bounded_BN = highest_B1.clamp(edits.least_BN, edits.most_BN)
-    logits_BV.scatter_(1, edits.ids_BN, bounded_BN)
+    if edits.floor_B1 is not None:
+        highest_B1 = torch.maximum(highest_B1, edits.floor_B1)
+    logits_BV.scatter_(1, edits.ids_BN, _NEVER)
+    logits_BV.scatter_(1, edits.ids_BN[:, :1], highest_B1)
     return logits_BN
 
 

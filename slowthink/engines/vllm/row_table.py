@@ -16,10 +16,8 @@ most one id a step. Outputs are lists of the engine, which `map` reads faster th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from itertools import compress
 from operator import eq, gt, itemgetter, ne
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +32,6 @@ ON_END, BANNED, RULE, TOP_K, NUM_TRIGGERS = range(5)
 """Lines of `RowTable.integers`."""
 TEMPERATURE, TOP_P, MIN_P, END_PROBABILITY = range(4)
 """Lines of `RowTable.floats`."""
-_UNBOUNDED = np.array([[-np.inf], [np.inf]], np.float32)
-_CERTAIN = np.array([[FORCED_LOGIT], [np.inf]], np.float32)
 _NO_ID = -9
 _NO_OUTPUTS = [2**40]
 """Outputs of a slot whose row has none: known, and no id that is looked for."""
@@ -63,9 +59,8 @@ class RowTable:
         self.triggers: Integers = np.zeros((0, 1), np.int64)
         """Padded by repeats."""
         self.edit_ids: Integers = np.zeros((0, 2), np.int64)
-        self.edit_bounds: npt.NDArray[np.float32] = np.zeros((0, 2, 2), np.float32)
-        """By slot: the ids, their least logits and the highest, see `draws.EditTensors`. Equal ids
-        without bounds: nothing is edited."""
+        """By slot: what `draws.edit_logits` takes. Zeros: nothing is edited."""
+        self.floors: npt.NDArray[np.float32] = np.zeros((0, 1), np.float32)
         self.edits_changed = self.selections_changed = True
         """Whether something was written since the caller set these to False: for
         `draws.edit_logits`, or of rows whose tokens are chosen here."""
@@ -119,8 +114,8 @@ class RowTable:
         self.triggers, self.edit_ids = (
             np.pad(values, ((0, missing), (0, 0))) for values in (self.triggers, self.edit_ids)
         )
-        unbounded = np.broadcast_to(_UNBOUNDED, (missing, 2, self.edit_ids.shape[1]))
-        self.edit_bounds = np.concatenate([self.edit_bounds, unbounded])
+        self.floors = np.full((len(self.rows), 1), -np.inf, np.float32)
+        self.floors[list(self.forced_ids)] = FORCED_LOGIT
 
     def _clear(self, slot: int) -> None:
         if (row := self.rows[slot]) is None:
@@ -155,9 +150,7 @@ class RowTable:
         if row.edit is LogitEdit.REPLACE_END:
             ids = (self._replaced_by[slot], *_) = (row.end_replacement, *row.triggers)
             self.edit_ids = _widen(self.edit_ids, len(ids))
-            self.edit_bounds = _widen(self.edit_bounds, len(ids))
-            replacement = _end_replacement(ids, self.edit_ids.shape[1])
-            self.edit_ids[slot], self.edit_bounds[slot] = replacement
+            self.edit_ids[slot] = _pad(ids, self.edit_ids.shape[1])
         elif row.edit >= LogitEdit.SELECT_GREEDY:
             self._write_selection(slot, row)
         if (replacements := row.instruction.line_replacements) is None:
@@ -183,15 +176,18 @@ class RowTable:
         if self.edits[slot] >= LogitEdit.SELECT_GREEDY or edit >= LogitEdit.SELECT_GREEDY:
             self.selections_changed = True
         self._replaced_by[slot] = _NO_ID
-        self.forced_ids.pop(slot, None)
-        if edit is LogitEdit.FORCE:
-            self.edited_slots.add(slot)
-            self.forced_ids[slot], self.edit_bounds[slot] = None, _CERTAIN
-        elif edit is LogitEdit.REPLACE_END:
+        is_forced = edit is LogitEdit.FORCE
+        if is_forced or edit is LogitEdit.REPLACE_END:
             self.edited_slots.add(slot)
         elif slot in self.edited_slots:
             self.edited_slots.remove(slot)
-            self.edit_ids[slot], self.edit_bounds[slot] = 0, _UNBOUNDED
+            self.edit_ids[slot] = 0
+        if is_forced is not (slot in self.forced_ids):
+            self.floors[slot] = FORCED_LOGIT if is_forced else -np.inf
+        if is_forced:
+            self.forced_ids[slot] = None
+        else:
+            self.forced_ids.pop(slot, None)
         self.edits[slot] = edit
 
     # -- outputs --
@@ -283,21 +279,10 @@ class RowTable:
         return row
 
 
-@lru_cache(maxsize=64)
-def _end_replacement(ids: tuple[int, ...], length: int) -> tuple[Integers, npt.NDArray[np.float32]]:
-    """The first of these ids replaces an end, the others are triggers: padded to this length, with
-    their bounds."""
-    padded = np.array(_pad(ids, length))
-    most = np.where(padded == ids[0], np.inf, -np.inf)
-    return padded, np.stack([np.full(length, -np.inf), most]).astype(np.float32)
-
-
-def _widen(values: Any, num_columns: int) -> Any:
+def _widen(values: Integers, num_columns: int) -> Integers:
     """Repeat the last column: ids may be repeated."""
-    missing = num_columns - values.shape[-1]
-    if missing <= 0:
-        return values
-    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)], mode="edge")
+    missing = num_columns - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing)), mode="edge") if missing > 0 else values
 
 
 def _pad(ids: Sequence[int], length: int) -> Sequence[int]:

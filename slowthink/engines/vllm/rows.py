@@ -232,8 +232,10 @@ class Stepper:
             ]
         self._edits = None
         if table.edited_slots:
-            bounds_B2N = self._by_line(table.edit_bounds).to(logits_BV.dtype)
-            self._edits = EditTensors(self._by_line(table.edit_ids), *bounds_B2N.unbind(1))
+            floor_B1 = None
+            if table.forced_ids:
+                floor_B1 = self._by_line(table.floors).to(logits_BV.dtype)
+            self._edits = EditTensors(self._by_line(table.edit_ids), floor_B1)
         table.edits_changed = table.selections_changed = False
 
     def _by_line(self, values: Any) -> torch.Tensor:
