@@ -112,7 +112,7 @@ def _check_settings(recipe: Recipe, machine: Machine) -> Iterator[Diagnosis]:
     """Packages that single settings of the stage train need."""
     if recipe.train is None:
         return
-    from slowthink.stages.train.forecast import setup_on
+    from slowthink.stages.train.memory import setup_on
     from slowthink.stages.train.packages import required_packages
 
     number = len(machine.gpus) or recipe.processes

@@ -5,6 +5,7 @@ Legend: R rows, V vocabulary, K likeliest ids, B bins or the weights of a block,
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,23 +25,21 @@ def keep_nucleus(weights_RV: torch.Tensor, logits_RV: torch.Tensor, top_p_R: tor
 
     The weights are float64, the logits float32. On a GPU no value is read from the device.
     """
-    import torch
-
-    target_R = (top_p_R * weights_RV.sum(-1)).clamp_(min=torch.finfo(torch.float64).tiny)
-    target_R1 = target_R.masked_fill_(top_p_R >= 1, float("inf"))[:, None]
-    if weights_RV.device.type != "cpu" or not _keep_among_likeliest(weights_RV, target_R1):
-        _keep_by_radix(weights_RV, logits_RV, top_p_R[:, None])
+    top_p_R1 = top_p_R[:, None]
+    if weights_RV.device.type != "cpu" or not _keep_among_likeliest(weights_RV, top_p_R1):
+        _keep_by_radix(weights_RV, logits_RV, top_p_R1)
 
 
-def _keep_among_likeliest(weights_RV: torch.Tensor, target_R1: torch.Tensor) -> bool:
+def _keep_among_likeliest(weights_RV: torch.Tensor, top_p_R1: torch.Tensor) -> bool:
     """`keep_nucleus` by sorting the likeliest ids; False, with nothing changed, if some nucleus may
     have more."""
     import torch
 
-    V = weights_RV.shape[-1]
+    V, is_off_R1 = weights_RV.shape[-1], top_p_R1 >= 1
+    target_R1 = top_p_R1 * weights_RV.sum(-1, keepdim=True)
+    target_R1 = target_R1.clamp_(min=torch.finfo(torch.float64).tiny).masked_fill_(is_off_R1, inf)
     sorted_RK = weights_RV.topk(min(_NUM_LIKELIEST, V)).values
     is_inside_RK = sorted_RK.cumsum(-1) - sorted_RK < target_R1
-    is_off_R1 = target_R1 == float("inf")  # top-p is 1: all ids are kept
     if sorted_RK.shape[-1] < V and bool((is_inside_RK[:, -1:] & ~is_off_R1).any()):
         return False
     num_kept_R1 = is_inside_RK.sum(-1, keepdim=True)

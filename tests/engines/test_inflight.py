@@ -23,7 +23,7 @@ from slowthink.engines.vllm.draws import (
 )
 from slowthink.engines.vllm.forced_row import ForcedRow, RowSettings
 from slowthink.engines.vllm.request_args import ForcingArgs
-from slowthink.engines.vllm.request_flow import Flow, compile_job
+from slowthink.engines.vllm.request_flow import DeclaredEnd, Flow, compile_job
 from slowthink.engines.vllm.rows import Stepper
 from slowthink.errors import ConfigError
 from slowthink.records import (
@@ -225,6 +225,25 @@ def test_a_finished_request_gives_its_chain_and_answer(request, seed) -> None:
             assert answer == (generated.answer, generated.end)
     assert history.flow.num_forced == replaying.num_forced
     assert history.flow.num_sampled == replaying.num_sampled
+
+
+def test_ends_that_were_declared_at_removed_outputs_are_forgotten() -> None:
+    """As vLLM removes outputs whose keys and values could not be loaded; then others follow."""
+    budget = Budget(max_thinking_tokens=9, min_thinking_tokens=9)  # each end is refused
+    args = ForcingArgs(format=TAGS, budget=budget, sampling=Sampling())
+    request = ToyRequest(0, [0, 1], args, 0)
+    row, trigger = row_of(request), LETTERS.index("E")
+    for token in (1, 2, 3):
+        request.outputs.append(token)
+        row.history.ends[token - 1] = DeclaredEnd(trigger)
+    row.replay_outputs()
+    del request.outputs[1:]
+    assert row.next_instruction()
+    request.outputs += [4, 5, 6]
+    row.declare_end(1, trigger, 0.0, -1)
+    assert row.next_instruction()
+    assert list(row.history.ends) == [0, 1]
+    assert row.flow.num_sampled == 4 + 2  # and the two refused
 
 
 def test_ids_that_were_not_forced_are_counted() -> None:

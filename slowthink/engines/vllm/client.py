@@ -224,7 +224,7 @@ class _InProcessEngine(Engine):
         self.input_processor = self._engine.input_processor
         self._processor: Any = None
         """The logits processor, if it is in this process."""
-        if self.config.parallel_config.world_size == 1:
+        if self.config.parallel_config.distributed_executor_backend == "uni":
             (self._processor,) = self._call_workers("slowthink_processor")
 
     def take_histories(self, num_outputs: Mapping[str, int]) -> dict[str, Ends | None]:

@@ -64,7 +64,10 @@ class ForcedRow:
         """The instructions after this one, where they do not depend on what is sampled."""
 
     def replay_outputs(self) -> None:
-        """Replay the outputs from the start, since they were replaced or some removed."""
+        """Replay the outputs from the start, since they were replaced or some removed: with those,
+        the ends that were declared there."""
+        for index in [index for index in self.history.ends if index >= len(self.outputs)]:
+            del self.history.ends[index]
         self.flow = Flow(self.compiled, cap=self.settings.cap, cached_ids=self.settings.cached_ids)
         self.history.flow = self.flow
         self.flow.replay(self.outputs, self.history.ends, infer=self._infer)

@@ -16,7 +16,13 @@ from slowthink.environment import CudaDevice
 from slowthink.errors import ConfigError
 from slowthink.recipe import Recipe, TrainConfig
 from slowthink.stages.train.checkpoint import NUM_KEPT
-from slowthink.stages.train.memory import MemoryEstimate, Setup, estimate_memory, usable_tokens
+from slowthink.stages.train.memory import (
+    MemoryEstimate,
+    Setup,
+    estimate_memory,
+    setup_on,
+    usable_tokens,
+)
 from slowthink.stages.train.schedule import num_steps
 from slowthink.stages.train.shapes import (
     Shape,
@@ -162,16 +168,6 @@ def forecast(
         num_tokens=round(num_trained * rows.mean_tokens),
         disk=disk_needed(model, setup, num_steps=steps),
     )  # fmt: skip
-
-
-def setup_on(machine: Machine, config: TrainConfig, *, num_devices: int) -> Setup:
-    """The setup with so many of the machine's GPUs, or processes on its CPU."""
-    has_bf16 = machine.cpu_bfloat16 is not False
-    if machine.gpus:
-        has_bf16 = all(gpu.has_bfloat16 for gpu in machine.gpus)
-    return Setup(
-        config=config, num_devices=num_devices, on_gpu=bool(machine.gpus), has_bf16=has_bf16
-    )
 
 
 def setup_here(recipe: Recipe, config: TrainConfig) -> Setup:

@@ -178,6 +178,16 @@ def _weight_bytes(model: Shape, setup: Setup, trained: float) -> float:
     return (6.0 if setup.is_autocast else 4.0) * number
 
 
+def setup_on(machine: Machine, config: TrainConfig, *, num_devices: int) -> Setup:
+    """The setup with so many of the machine's GPUs, or processes on its CPU."""
+    has_bf16 = machine.cpu_bfloat16 is not False
+    if machine.gpus:
+        has_bf16 = all(gpu.has_bfloat16 for gpu in machine.gpus)
+    return Setup(
+        config=config, num_devices=num_devices, on_gpu=bool(machine.gpus), has_bf16=has_bf16
+    )
+
+
 def choose_micro_batch_size(config: TrainConfig, recipe: Recipe, machine: Machine) -> Choice:
     """Tokens per forward pass that this machine's smallest GPU is estimated to hold; at least 1,
     which puts each example alone."""
@@ -187,8 +197,7 @@ def choose_micro_batch_size(config: TrainConfig, recipe: Recipe, machine: Machin
     if model is None:
         return Choice(None, f"the config of {recipe.model} is unavailable")
     gpu = min(machine.gpus, key=lambda gpu: gpu.memory_gb)
-    has_bf16 = all(gpu.has_bfloat16 for gpu in machine.gpus)
-    setup = Setup(config=config, num_devices=recipe.processes, has_bf16=has_bf16)
+    setup = setup_on(machine, config, num_devices=recipe.processes)
     tokens = usable_tokens(model, setup, gpu.memory_gb * 1e9)
     return Choice(f"{tokens} tokens", f"estimated for {gpu.name} with {gpu.memory_gb:.0f} GB")
 
