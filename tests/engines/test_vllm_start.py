@@ -13,12 +13,13 @@ if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
 
 from slowthink.engines import open_session
-from slowthink.engines.session import Job, Point
+from slowthink.engines.session import Job, Point, generate
 from slowthink.engines.vllm import client
 from slowthink.errors import ConfigError, EngineError
 from slowthink.recipe import EngineConfig, VllmConfig
 from slowthink.records import Budget, Request, Sampling, ThinkingFormat
 
+FORMAT = ThinkingFormat(name="lines", start="", end="\n")
 CACHE_BYTES = 40 << 20
 """Holds about 800 tokens of the model, whose own context is 8,192."""
 
@@ -46,6 +47,19 @@ def test_the_default_context_is_what_the_cache_holds(smollm, settings, monkeypat
         ):
             session.submit(Job(request=request, points=(Point(2000),)))
     assert not usage_lib.is_usage_stats_enabled()  # nothing is uploaded: README.md
+
+
+def test_a_worker_in_another_process_is_read_by_calls(smollm, settings, monkeypatch) -> None:
+    """On a CPU vLLM moves its only worker there if the variable says so."""
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    with open_session(smollm, EngineConfig(**settings)) as session:
+        budget = Budget(max_thinking_tokens=3, answer_tokens=2)
+        request = Request(
+            model="smollm", numerics="", prompt_ids=(1, 2, 3), format=FORMAT, sampling=Sampling(),
+            budget=budget, seed=0,
+        )  # fmt: skip
+        (result,) = generate(session, [Job(request=request, points=(Point(3),))])
+    assert len(result.chain.ids) == 3
 
 
 def test_a_context_that_does_not_fit_names_the_settings(smollm, settings) -> None:

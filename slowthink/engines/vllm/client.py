@@ -199,9 +199,9 @@ def _gpu_memory(options: VllmConfig) -> dict[str, Any]:
 
 
 def _usage_context() -> Any:
-    """What vLLM is used for, which decides the largest batch unless that is set: 1,024 requests and
-    16,384 tokens on a GPU of 70 GB or more (A100: 256 and 8,192), but 128 and 2,048 unless it is
-    told. On a CPU, few cores, it is not.
+    """vLLM's usage context, which decides the default limits of a batch: offline 1,024 requests and
+    16,384 tokens on a GPU of 70 GB or more, and 256 and 8,192 on others and A100; without a context
+    128 and 2,048, which suit a CPU of few cores.
     """
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
