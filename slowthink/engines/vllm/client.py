@@ -7,6 +7,7 @@ several copies are vLLM's data-parallel engines behind one client, run from a th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import threading
@@ -271,8 +272,8 @@ class _DataParallelEngine(Engine):
             AsyncEngineArgs(**arguments), usage_context=_usage_context()
         )
 
-    def _wait(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    def _wait(self, coroutine: Any, *, timeout: float | None = None) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
     def add(self, request_id: str, prompt_ids: Sequence[int], params: Any) -> None:
         asyncio.run_coroutine_threadsafe(self._run(request_id, prompt_ids, params), self._loop)
@@ -314,7 +315,8 @@ class _DataParallelEngine(Engine):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def close(self) -> None:
-        self._wait(self._shut_down())
+        with contextlib.suppress(TimeoutError):  # the process ends the thread, and the copies
+            self._wait(self._shut_down(), timeout=30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=30)
 
