@@ -69,7 +69,8 @@ def _keep_by_radix(
         bin_R1, rest_R1 = locate(share_RB, rest_R1)
         share_R1 = share_RB.gather(1, bin_R1)
         edge_R1 = edge_R1 | (bin_R1 << shift)
-        shares_RV.masked_fill_(bins_RV != bin_R1, 0)
+        if shift:
+            shares_RV.masked_fill_(bins_RV != bin_R1, 0)
         del bins_RV, share_RB  # each as large as the weights
     del shares_RV
     is_edge_RV = keys_RV == edge_R1
