@@ -88,8 +88,8 @@ class RowTable:
         """Take these rows by slot; `num_slots`: the least number of slots. Of `slots` (None: all)
         only those with another row than before are written; where requests without a budget came
         and went, some lie beyond the last slot."""
-        slots = range(max([len(self.rows), *rows]) + 1) if slots is None else slots
-        self._grow(max(num_slots, 1 + max((slot for slot in slots if slot in rows), default=-1)))
+        self._grow(max(num_slots, max(rows, default=-1) + 1))
+        slots = range(len(self.rows)) if slots is None else slots
         known = (slot for slot in slots if slot < len(self.rows))
         changed = [slot for slot in known if self.rows[slot] is not rows.get(slot)]
         for slot in changed:

@@ -323,8 +323,13 @@ class VllmSession:
     def _finish_thinking(
         self, request: _ThinkingRequest, output: FinishedRequest, ends: Ends | None
     ) -> JobResult | None:
-        flow, num_unexpected = request.finish(output.token_ids, ends or {})
-        if num_unexpected or ends is None:
+        if ends is None:
+            raise EngineError(
+                f"vLLM request {output.id}: no worker knows how it was forced; expected one that "
+                "sampled for it. A worker was lost or replaced: repeat the command."
+            )
+        flow, num_unexpected = request.finish(output.token_ids, ends)
+        if num_unexpected:
             raise EngineError(
                 f"vLLM request {output.id}: {num_unexpected} of {len(output.token_ids)} "
                 "tokens are not those that were forced; expected none. Something else edits the "
