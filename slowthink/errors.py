@@ -47,10 +47,12 @@ def require_text(value: object, name: str) -> str:
     """The value of an argument if it is a text. Raises ConfigError for another type."""
     if isinstance(value, str):
         return value
-    raise ConfigError(
-        f"{name}: {value!r:.80} is of type {type(value).__name__}; expected a text. "
-        "Give a str, e.g. str(value)."
-    )
+    raise ConfigError(wrong_type(value, name, "a text. Give a str, e.g. str(value)."))
+
+
+def wrong_type(value: object, name: str, expected: str) -> str:
+    """The message for an argument of another type than it takes."""
+    return f"{name}: {value!r:.80} is of type {type(value).__name__}; expected {expected}"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

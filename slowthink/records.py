@@ -391,19 +391,17 @@ class Cost:
     """Tokens of `prefilled` that had been prefilled or decoded before."""
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            prefilled=self.prefilled + other.prefilled,
-            decoded=self.decoded + other.decoded,
-            forced=self.forced + other.forced,
-            re_prefilled=self.re_prefilled + other.re_prefilled,
-        )
+        return self._add(other, sign=1)
 
     def __sub__(self, other: Cost) -> Cost:
+        return self._add(other, sign=-1)
+
+    def _add(self, other: Cost, *, sign: int) -> Cost:
         return Cost(
-            prefilled=self.prefilled - other.prefilled,
-            decoded=self.decoded - other.decoded,
-            forced=self.forced - other.forced,
-            re_prefilled=self.re_prefilled - other.re_prefilled,
+            prefilled=self.prefilled + sign * other.prefilled,
+            decoded=self.decoded + sign * other.decoded,
+            forced=self.forced + sign * other.forced,
+            re_prefilled=self.re_prefilled + sign * other.re_prefilled,
         )
 
 

@@ -1,4 +1,4 @@
-"""What slowthink does on this machine's GPU, beside the best: one command, eight parts.
+"""What slowthink does on this machine's GPU, beside the best: eight parts, six by default.
 
     python -m benchmarks.gpu --json --out gpu-figures [--parts forcing,training] [--against DIR]
 

@@ -15,7 +15,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowthink.errors import ConfigError, DataError
+from slowthink.errors import ConfigError, DataError, wrong_type
 from slowthink.records import Verdict, group_by
 from slowthink.stage_rows import EvaluationRow
 
@@ -158,19 +158,16 @@ def _to_samples(rows: Sequence[Row]) -> list[Sample]:
         elif isinstance(row, Mapping):
             samples.append(_from_mapping(row, index))
         else:
-            raise DataError(
-                f"row {index}: {row!r:.80} is of type {type(row).__name__}; expected a mapping "
-                "with `problem_id` and `correct`. Of a DataFrame: frame.to_dict('records')."
-            )
+            hint = "Of a DataFrame: frame.to_dict('records')."
+            expected = f"a mapping with `problem_id` and `correct`. {hint}"
+            raise DataError(wrong_type(row, f"row {index}", expected))
     return samples
 
 
 def _require_rows(rows: Iterable[Row], name: str) -> list[Row]:
     if isinstance(rows, str | bytes | Path | Mapping) or not isinstance(rows, Iterable):
-        raise ConfigError(
-            f"{name}: {rows!r:.80} is of type {type(rows).__name__}; expected a list of rows. Give "
-            "the rows; for files: slowthink passk FILE, slowthink compare A B."
-        )
+        hint = "Give the rows; for files: slowthink passk FILE, slowthink compare A B."
+        raise ConfigError(wrong_type(rows, name, f"a list of rows. {hint}"))
     return list(rows)
 
 

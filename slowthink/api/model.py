@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, wrong_type
 from slowthink.records import (
     AnswerEnd,
     Completion,
@@ -330,10 +330,8 @@ def as_problem(item: str | Problem, row: int = 0, *, language: str | None = None
     if isinstance(item, Problem):
         return item
     if not isinstance(item, str):
-        raise ConfigError(
-            f"question {row}: {item!r:.80} is of type {type(item).__name__}; expected a text or a "
-            "Problem. Give the text; st.load_problems makes problems of rows."
-        )
+        expected = "a text or a Problem. Give the text; st.load_problems makes problems of rows."
+        raise ConfigError(wrong_type(item, f"question {row}", expected))
     try:
         item.encode()
     except UnicodeEncodeError:

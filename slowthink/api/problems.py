@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from slowthink.api.rows import Rows
-from slowthink.errors import ConfigError, SlowthinkError, did_you_mean
+from slowthink.errors import ConfigError, SlowthinkError, did_you_mean, wrong_type
 from slowthink.records import Problem, Trace
 
 if TYPE_CHECKING:
@@ -155,10 +155,8 @@ def load_test_sets(
         ]
     for each in against:
         if not isinstance(each, str | Path):
-            raise ConfigError(
-                f"against: {each!r:.80} is of type {type(each).__name__}; expected names of sets "
-                "or paths. Give test problems by the name of their set: {'mine': [...]}."
-            )
+            hint = "Give test problems by the name of their set: {'mine': [...]}."
+            raise ConfigError(wrong_type(each, "against", f"names of sets or paths. {hint}"))
     with _naming_arguments(argument):
         loaded = [_load(_benchmark(source), seed=0) for source in against]
     return [build_set(each.name, each.problems, each.source, config) for each in loaded]
@@ -307,10 +305,11 @@ def _plain_rows(rows: Any) -> Iterable[Any]:
             table: list[Any] = getattr(rows, method)()
             return table
     if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
-        raise ConfigError(
-            f"source: {type(rows).__name__}; expected a name, a path, or rows: a list of mappings, "
-            "or a table of pandas, polars or Arrow. One problem is a list of one row: [row]."
+        expected = (
+            "a name, a path, or rows: a list of mappings, or a table of pandas, polars or Arrow"
         )
+        hint = "One problem is a list of one row: [row]."
+        raise ConfigError(wrong_type(rows, "source", f"{expected}. {hint}"))
     return rows
 
 

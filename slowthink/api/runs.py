@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slowthink.api.rows import Rows
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, wrong_type
 from slowthink.records import Dropped, Problem, Trace
 from slowthink.serialise import is_file
 from slowthink.stage_rows import EvaluationRow, TrainingStep
@@ -34,6 +34,8 @@ class Run:
     """A run folder. `Run("runs/quickstart")` opens one that exists."""
 
     def __init__(self, root: str | Path, *, stages: Sequence[StageRun] = ()) -> None:
+        if not isinstance(root, str | os.PathLike):
+            raise ConfigError(wrong_type(root, "root", "the folder of a run. Give its path."))
         self.root = Path(root)
         """The folder."""
         self.stages = tuple(stages)
@@ -120,6 +122,9 @@ def run(
 
     if isinstance(recipe, Recipe):
         opened, root = recipe, Path(out or Path("runs") / recipe.name)
+    elif not isinstance(recipe, str | os.PathLike):
+        expected = "a recipe. Give its file, the name of a shipped one, or a run folder."
+        raise ConfigError(wrong_type(recipe, "recipe", expected))
     else:
         opened, root = open_recipe(recipe, out=out, overrides=settings)
     check_stages(opened, stages)

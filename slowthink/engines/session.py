@@ -258,10 +258,8 @@ class JobInProgress:
 
     def end_thinking(self) -> list[Branch]:
         """Set and return `branches`; the chain must be long enough for every point."""
-        self._whole_chain = self.chain
-        self.branches = branches_to_generate(
-            self.job, self._whole_chain, self.rules, self.token_format
-        )
+        self._whole_chain = chain = self.chain
+        self.branches = branches_to_generate(self.job, chain, self.rules, self.token_format)
         return self.branches
 
     def add_answer(self, branch: Branch, ids: Sequence[int], end: AnswerEnd) -> None:

@@ -73,7 +73,7 @@ class ForcingRules:
     ) -> bool:
         """Whether the wait string of wait `wait_index` and one more token fit after `ids`."""
         wait_string = self.wait_string_ids(wait_index)
-        if len(ids) + len(wait_string) >= cap:
+        if len(ids) + len(wait_string) + 1 > cap:
             return False
         return steps is None or self.num_steps((*ids, *wait_string)) < steps
 
@@ -178,9 +178,7 @@ class ForcingMachine:
         self.state = chain.state if chain else ChainState.OPEN
         self._pending_forced: deque[int] = deque()
         self._banned: frozenset[int] = frozenset()
-        self._depends_on_ids = (
-            rules.loop is not None or steps is not None or bool(rules.long_triggers)
-        )
+        self._depends_on_ids = bool(rules.loop or rules.long_triggers or steps is not None)
         """Whether each token can change what follows."""
         self._step_counter: StepCounter | None = None
         if steps is not None:
@@ -278,9 +276,8 @@ class ForcingMachine:
         return action, max(1, valid_up_to - len(self.ids))
 
     def _used_all_steps(self) -> bool:
-        if self._step_counter is None or self.steps is None:
-            return False
-        return self._step_counter.update(self.ids) >= self.steps
+        counter, steps = self._step_counter, self.steps
+        return counter is not None and steps is not None and counter.update(self.ids) >= steps
 
     # -- declared ends --
 

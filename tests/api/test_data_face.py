@@ -114,8 +114,12 @@ def test_problems_are_loaded_from_tables(make) -> None:
         ([{"answer": "1"}], st.DataError, "none of 1 rows can be used"),
         (["What is 1 + 1?"], st.DataError, "not a mapping"),
         ([], st.DataError, "rows: no rows; expected problems"),
-        (3, st.ConfigError, "source: int; expected a name, a path, or rows"),
-        ({"question": "1 + 1?"}, st.ConfigError, r"source: dict; .* a list of one row: \[row\]"),
+        (3, st.ConfigError, "source: 3 is of type int; expected a name, a path, or rows"),
+        (
+            {"question": "1 + 1?"},
+            st.ConfigError,
+            r"source: .* is of type dict; .* a list of one row: \[row\]",
+        ),
     ],
 )
 def test_what_cannot_be_loaded_is_explained(source, error, message) -> None:
@@ -249,6 +253,8 @@ def test_labels_may_be_1_and_0_but_votes_need_answers() -> None:
         (lambda: st.find_leaks(["x"], []), "against: empty"),
         (lambda: st.find_leaks(["x"], {"mine": "abc"}), "against: 'abc' is a text"),
         (lambda: st.find_leaks(["x"], [5]), "against: 5 is of type int"),
+        (lambda: st.run(5), "recipe: 5 is of type int; expected a recipe"),
+        (lambda: st.Run(None), "root: None is of type NoneType; expected the folder of a run"),
     ],
 )
 def test_arguments_of_a_wrong_type_are_explained(call, message) -> None:

@@ -273,14 +273,13 @@ class Decoder:
             row.pending.append(sampled.token)
         return bool(row.pending)
 
-
-def close_decoder(decoder: Decoder) -> None:
-    """Free its model, cache and graphs: references in circles would keep them, so that on a GPU
-    the next model, or vLLM, would find less memory."""
-    decoder._kv.free()
-    decoder.model = decoder.static_step = None
-    if decoder.device.type == "cuda":
-        torch.cuda.empty_cache()
+    def close(self) -> None:
+        """Free model, cache and graphs: references in circles would keep them, so that on a GPU the
+        next model, or vLLM, would find less memory."""
+        self._kv.free()
+        self.model = self.static_step = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _require_numbers(logits_BV: torch.Tensor) -> None:

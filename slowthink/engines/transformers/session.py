@@ -93,11 +93,9 @@ class TransformersSession:
         return self
 
     def __exit__(self, *error: object) -> None:
-        from slowthink.engines.transformers.decoding import close_decoder
-
         self._queue.clear()
         self._batch, self._steps = None, iter(())
-        close_decoder(self._decoder)
+        self._decoder.close()
 
     @property
     def cost(self) -> Cost:
@@ -239,7 +237,8 @@ def _max_cached(model: Any) -> int | None:
     """Number of tokens whose keys and values are estimated to fit beside the model on its GPU; at
     least 1. None for other devices.
 
-    By the GPU's whole memory, not by what is free: the same run has the same batches everywhere.
+    By the GPU's whole memory less what this process has allocated, not by what others leave free:
+    so a run has the same batches beside them.
     """
     import torch
 
