@@ -20,8 +20,9 @@ with_vllm = pytest.mark.skipif(
 @with_vllm
 @pytest.mark.slow
 def test_the_command_names_the_processor_and_the_settings(smollm, monkeypatch) -> None:
-    # A session that another test opened in this process may have set it.
-    monkeypatch.delenv("TRITON_F32_DEFAULT", raising=False)
+    # A session that another test opened in this process may have set them.
+    for variable in ("TRITON_F32_DEFAULT", "VLLM_NO_USAGE_STATS"):
+        monkeypatch.delenv(variable, raising=False)
     server = server_command(
         smollm,
         port=8123,
