@@ -1,6 +1,7 @@
 """Checks that vLLM, the transformers engine and a literal loop generate the same ids.
 
     python -m benchmarks.conformance --prompts 50 --cap 96 --model runs/quickstart/train/model
+    python -m benchmarks.conformance --vllm eager     # not as vLLM runs by default: see VLLM_PATHS
 
 fp32, greedy, one request at a time for the literal loop. Ids may differ at a near tie: a step at
 which the literal loop's two likeliest tokens are closer than the engines' own errors explain. The
@@ -38,9 +39,23 @@ from benchmarks.names import (
 )
 from slowthink.engines.models import resolve_model
 
+CONTEXT = 1024
 NEAR_TIE_FACTOR = 4.0
 """Times the largest measured error. Two engines that are each off by that much decide a gap of
 twice the error differently; twice again, since the measured positions need not have the worst."""
+
+VLLM_PATHS = {
+    "default": VllmConfig(),
+    "eager": VllmConfig(enforce_eager=True, max_num_seqs=16, max_num_batched_tokens=64),
+}
+"""How vLLM computes. default: as it does by itself; on a GPU by CUDA graphs and torch.compile, in
+batches of its own sizes. eager: without graphs and compilation, prompts in chunks of 64 tokens."""
+
+
+def vllm_paths() -> tuple[str, ...]:
+    """The paths to compare on this device, the important one first. On a CPU, where vLLM captures
+    no graphs, `eager` alone: the other would differ by compilation, which takes long."""
+    return ("default", "eager") if device_name() == "cuda" else ("eager",)
 
 
 def settings_for(cap: int) -> dict[str, dict[str, Any]]:
@@ -396,12 +411,18 @@ def _greedy_with_logprobs(
     ]
 
 
-def open_engines(model: str, context: int = 1024) -> tuple[Session, Session]:
-    """vLLM and the transformers engine, both in fp32."""
-    vllm = VllmConfig(enforce_eager=True, max_num_seqs=16, max_num_batched_tokens=64)
-    config = EngineConfig(kind="vllm", dtype="float32", max_context=context, vllm=vllm)
-    embedded = EngineConfig(kind="transformers", dtype="float32", max_context=context)
-    return open_session(model, config), open_session(model, embedded)
+def open_vllm(model: str, path: str, *, context: int = CONTEXT) -> Session:
+    """vLLM in fp32, on this path."""
+    config = EngineConfig(
+        kind="vllm", dtype="float32", max_context=context, vllm=VLLM_PATHS[path]
+    )  # fmt: skip
+    return open_session(model, config)
+
+
+def open_embedded(model: str, *, context: int = CONTEXT) -> Session:
+    """The transformers engine in fp32."""
+    config = EngineConfig(kind="transformers", dtype="float32", max_context=context)
+    return open_session(model, config)
 
 
 def main() -> None:
@@ -410,15 +431,20 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=50)
     parser.add_argument("--cap", type=int, default=96)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument(
+        "--vllm", choices=VLLM_PATHS, default=vllm_paths()[0],
+        help="vLLM as by default, or eager and in chunks. Default on a GPU: default, else eager.",
+    )  # fmt: skip
     parser.add_argument("--setting", action="append", help="Only this setting; repeatable.")
     parser.add_argument(
         "--json", action="store_true", help="The default: one line of JSON per setting."
     )
     options = parser.parse_args()
-    vllm, embedded = open_engines(options.model)
+    vllm, embedded = open_vllm(options.model, options.vllm), open_embedded(options.model)
     literal = LiteralLoop(options.model, vllm.eos_ids)
     error = logit_error(vllm, literal, num=min(options.prompts, 8), num_tokens=options.cap)
-    print(json.dumps({"logit_error": asdict(error), "near_tie": error.near_tie}), flush=True)
+    facts = {"vllm": options.vllm, "logit_error": asdict(error), "near_tie": error.near_tie}
+    print(json.dumps(facts), flush=True)
     for name, setting in settings_for(options.cap).items():
         if options.setting and name not in options.setting:
             continue
@@ -428,7 +454,8 @@ def main() -> None:
         )
         figures = {engine: vars(comparison) for engine, comparison in comparisons.items()}
         seconds = round(time.monotonic() - started)
-        print(json.dumps({"setting": name, **figures, "seconds": seconds}), flush=True)
+        row = {"setting": name, "vllm": options.vllm, **figures, "seconds": seconds}
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

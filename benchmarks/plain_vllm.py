@@ -146,6 +146,7 @@ def engine_facts(config: Any) -> dict[str, Any]:
         "cudagraph_mode": str(compilation.cudagraph_mode),
         "prefix_caching": bool(config.cache_config.enable_prefix_caching),
         "max_num_seqs": config.scheduler_config.max_num_seqs,
+        "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
     }
 
 

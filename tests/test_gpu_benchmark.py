@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +18,7 @@ from benchmarks.gpu.machine import source_facts
 from benchmarks.gpu.part import PARTS, PartReport
 from benchmarks.gpu.runner import Settings, run_part, table
 from benchmarks.plain_vllm import PlainOutput, S1Ids, S1Rounds
+from slowthink.recipe import VllmConfig
 from tests.needs import needs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,6 +162,77 @@ def test_s1s_loop_appends_wait_while_the_budget_lasts() -> None:
     assert (num_tokens, seconds) == (4 + 8 + 2 * 3 + 1 + 2, 1.5)
 
 
+# --- conformance ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(tmp_path: Path, monkeypatch):
+    """Runs the part with engines that say how they were opened, on a device of this name and with
+    so many seconds; returns its report and the vLLM settings that were compared."""
+    from benchmarks import conformance as settings
+    from benchmarks.gpu import conformance as part
+
+    def run(device: str, *, seconds: float = 100, broken: bool = False) -> tuple[dict, list]:
+        opened = []
+
+        def open_session(model, config):
+            if config.kind == "vllm":
+                opened.append(config.vllm)
+            if broken and not config.vllm.enforce_eager and config.kind == "vllm":
+                raise RuntimeError("no graphs")
+            return contextlib.nullcontext(SimpleNamespace(eos_ids=frozenset(), config=config))
+
+        monkeypatch.setattr(settings, "device_name", lambda: device)
+        monkeypatch.setattr(settings, "open_session", open_session)
+        monkeypatch.setattr(part, "use_vllm", lambda report: {})
+        monkeypatch.setattr(part, "precision_facts", dict)
+        monkeypatch.setattr(part, "session_facts", lambda vllm: vllm.config.vllm.model_dump())
+        monkeypatch.setattr(part, "LiteralLoop", lambda *_: None)
+        error = settings.LogitError(vllm=1e-5, batch=0.0, positions=3)
+        monkeypatch.setattr(part, "logit_error", lambda *_, **__: error)
+        result = {"transformers": settings.Comparison(requests=8, equal=8)}
+        monkeypatch.setattr(part, "compare", lambda *_, **__: result)
+        report = PartReport(tmp_path / "part.json", seconds=seconds, short=False)
+        with pytest.raises(RuntimeError, match="no graphs") if broken else contextlib.nullcontext():
+            part.measure(report)
+        return json.loads((tmp_path / "part.json").read_text()), opened
+
+    return run
+
+
+@needs("torch")
+def test_on_a_gpu_vllm_is_compared_as_it_runs_by_default_and_then_in_chunks(compared) -> None:
+    report, (default, eager) = compared("cuda")
+    assert default == VllmConfig()
+    assert (eager.enforce_eager, eager.max_num_batched_tokens) == (True, 64)
+    rows = report["headline"]
+    assert rows["equal, waits (default)"] == rows["equal, waits (eager)"] == "8 of 8"
+    assert next(iter(rows)) == "error of the logits, vLLM (default)"
+    assert report["figures"]["default"]["engine"]["enforce_eager"] is False
+
+
+@needs("torch")
+def test_without_time_for_both_the_default_is_compared(compared) -> None:
+    report, opened = compared("cuda", seconds=15)
+    assert [config.enforce_eager for config in opened] == [False]
+    assert "equal, waits (default)" in report["headline"]
+    assert report["notes"][0].startswith("vLLM, eager: skipped, 1")
+
+
+@needs("torch")
+def test_on_a_cpu_vllm_is_compared_in_chunks_alone(compared) -> None:
+    _, opened = compared("cpu")
+    assert [config.enforce_eager for config in opened] == [True]
+
+
+@needs("torch")
+def test_a_default_that_does_not_start_is_a_row_and_the_part_fails_in_the_end(compared) -> None:
+    report, opened = compared("cuda", broken=True)
+    assert report["headline"]["vLLM (default)"] == "RuntimeError: no graphs"
+    assert report["headline"]["equal, waits (eager)"] == "8 of 8"
+    assert len(opened) == 2
+
+
 # --- every part, shortened ------------------------------------------------------------------------
 
 
@@ -195,8 +269,8 @@ def test_every_part_runs_here(smollm, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     reports = {part: json.loads((tmp_path / f"{part}.json").read_text()) for part in IN_ONE_PROCESS}
     headlines = {part: report["headline"] for part, report in reports.items()}
-    assert headlines["conformance"]["equal, waits"] == "3 of 3"
-    assert 0 < reports["conformance"]["figures"]["logit_error"]["vllm"] < 1e-3
+    assert headlines["conformance"]["equal, waits (eager)"] == "3 of 3"
+    assert 0 < reports["conformance"]["figures"]["eager"]["logit_error"]["vllm"] < 1e-3
     assert headlines["forcing"]["in flight over s1_cached, 4 greedy"] > 0
     assert headlines["forcing"]["in flight over plain, 4 sampled"] > 0
     assert headlines["training"]["ours over trl_best, short rows"] > 0

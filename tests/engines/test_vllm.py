@@ -21,7 +21,8 @@ from benchmarks.conformance import (
     compare,
     logit_error,
     make_requests,
-    open_engines,
+    open_embedded,
+    open_vllm,
     settings_for,
 )
 from slowthink.engines.session import Job, JobResult, Point, generate
@@ -42,7 +43,8 @@ def engines(smollm):
         kept = client._CPU_CACHE_BYTES
         client._CPU_CACHE_BYTES = 40 << 20
         try:
-            vllm, embedded = open_engines(smollm, CONTEXT)
+            vllm = open_vllm(smollm, "eager", context=CONTEXT)
+            embedded = open_embedded(smollm, context=CONTEXT)
         finally:
             client._CPU_CACHE_BYTES = kept
     with vllm, embedded:
