@@ -14,14 +14,20 @@ import yaml
 
 from slowthink import environment
 from slowthink.cli.plan_text import plan_text
+from slowthink.engines import auto
 from slowthink.engines.auto import (
+    CAPTURE_SECONDS,
     TRANSFORMERS_TOKENS_PER_SECOND,
     VLLM_START_SECONDS,
+    VLLM_TOKENS_PER_SECOND,
     Choice,
     Machine,
     Workload,
+    choose_batch_size,
+    choose_batch_tokens,
     choose_dtype,
     choose_kind,
+    resolve_engine,
 )
 from slowthink.engines.vllm.client import open_engine
 from slowthink.environment import CudaDevice
@@ -66,6 +72,8 @@ def test_the_data_type_is_one_that_the_device_is_fast_in(machine, device, expect
     [
         (GPU_MACHINE, MANY, "vllm", "repay its start on H100"),
         (GPU_MACHINE, FEW, "transformers", "about 1,000 tokens do not repay the start"),
+        (GPU_MACHINE, Workload(80_000), "transformers", "do not repay the start of vLLM"),
+        (GPU_MACHINE, Workload(100_000), "vllm", "repay its start on H100"),
         (Machine(gpus=(H100,)), MANY, "transformers", "vLLM is not installed"),
         (OLD_CPU, MANY, "transformers", "torch finds no NVIDIA GPU"),
     ],
@@ -88,12 +96,56 @@ def test_vllm_is_not_taken_for_a_gpu_that_it_would_not_use() -> None:
 
 
 def test_each_model_that_is_loaded_must_repay_a_start() -> None:
-    tokens = int(1.5 * VLLM_START_SECONDS * TRANSFORMERS_TOKENS_PER_SECOND)
     kinds = [
-        choose_kind(EngineConfig(), lambda n=n: Workload(tokens, n), GPU_MACHINE).value
+        choose_kind(EngineConfig(), lambda n=n: Workload(120_000, n), GPU_MACHINE).value
         for n in (1, 2)
     ]
     assert kinds == ["vllm", "transformers"]
+
+
+def test_whichever_speed_the_transformers_engine_has_a_wrong_choice_costs_one_start() -> None:
+    start, losses = VLLM_START_SECONDS - CAPTURE_SECONDS, []
+    for tokens in range(1_000, 2_000_000, 1_000):
+        kind = choose_kind(EngineConfig(), lambda n=tokens: Workload(n), GPU_MACHINE).value
+        for speed in TRANSFORMERS_TOKENS_PER_SECOND:
+            saved = tokens / speed - tokens / VLLM_TOKENS_PER_SECOND
+            losses.append((saved - start) * (1 if kind == "transformers" else -1))
+    assert 0.8 * start < max(losses) <= start
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "size", "tokens"),
+    [
+        (OLD_CPU, "auto", 48, 32_768),
+        (Machine(has_other_gpu=True), "auto", 48, 32_768),
+        (GPU_MACHINE, "cpu", 48, 32_768),
+        (GPU_MACHINE, "auto", 256, 1_220_608),
+        (Machine(gpus=(P40, H100)), "cuda", 256, 365_568),
+        (Machine(gpus=(P40, H100)), "cuda:1", 256, 1_220_608),
+    ],
+)
+def test_batches_are_larger_on_a_gpu(machine, device, size, tokens) -> None:
+    config = EngineConfig(device=device)
+    assert choose_batch_size(config, machine).value == size
+    choice = choose_batch_tokens(config, machine)
+    assert choice.value == tokens
+    assert choice.value * 32 * 1024 <= 0.5 * 80e9
+    assert ("GB" in choice.reason) is (size == 256)
+
+
+def test_batches_that_a_user_gave_or_a_run_has_stay() -> None:
+    recipe = parse_recipe({"name": "x", "engine": {"batch_tokens": 99}})
+    on_gpu = resolved(recipe, GPU_MACHINE)
+    assert (on_gpu.engine.batch_size, on_gpu.engine.batch_tokens) == (256, 99)
+    former = parse_saved({"engine": {"dtype": "bfloat16"}}, where="manifest")
+    again = resolved(parse_recipe({"name": "x"}), GPU_MACHINE, saved=former)
+    assert (again.engine.batch_size, again.engine.batch_tokens) == (48, 32_768)
+
+
+def test_an_engine_without_a_run_has_batches_for_this_machine(monkeypatch) -> None:
+    monkeypatch.setattr(auto, "this_machine", lambda: GPU_MACHINE)
+    config = resolve_engine(EngineConfig(kind="transformers", batch_tokens=7))
+    assert (config.batch_size, config.batch_tokens, config.dtype) == (256, 7, "bfloat16")
 
 
 def test_given_servers_or_scripts_name_the_engine() -> None:
@@ -134,8 +186,11 @@ def test_every_engine_of_a_recipe_is_resolved_and_given_values_stay() -> None:
     assert (first.engine.kind, first.engine.dtype) == ("vllm", "float32")
     assert (second.engine.kind, second.engine.dtype) == ("transformers", "bfloat16")
     assert list(result.choices) == [
-        "engine.kind", "engine.dtype", "filter.difficulty.models.0.engine.kind",
-        "filter.difficulty.models.1.engine.dtype",
+        "engine.kind", "engine.dtype", "engine.batch_size", "engine.batch_tokens",
+        "filter.difficulty.models.0.engine.kind", "filter.difficulty.models.0.engine.batch_size",
+        "filter.difficulty.models.0.engine.batch_tokens", "filter.difficulty.models.1.engine.dtype",
+        "filter.difficulty.models.1.engine.batch_size",
+        "filter.difficulty.models.1.engine.batch_tokens",
     ]  # fmt: skip
     again = resolve(result.recipe, workload=lambda _: FEW, machine=OLD_CPU)
     assert (again.recipe, again.choices) == (result.recipe, {})

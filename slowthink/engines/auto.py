@@ -11,18 +11,36 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from slowthink.environment import CudaDevice, bfloat16_instructions, cuda_devices
 from slowthink.recipe import EngineConfig
 
 VLLM_START_SECONDS = 60
-"""Time that vLLM takes longer than transformers to start: imports, profiling, CUDA graphs. An
-estimate."""
+"""Time that vLLM takes longer than transformers to start: imports, compilation, profiling, graphs.
+An estimate."""
+CAPTURE_SECONDS = 6
+"""Time that the transformers engine takes to capture its graphs: an estimate from some 20 shapes,
+each run eagerly, and checked, twice, at the 60 to 85 ms of an eager step on that machine."""
 VLLM_TOKENS_PER_SECOND = 10_500
-TRANSFORMERS_TOKENS_PER_SECOND = 825
-"""Decoded tokens per second at a batch of 64, SmolLM2-135M on one H100; single measurements at
-commit c3a0f1e, used as estimates for any model and GPU."""
+TRANSFORMERS_TOKENS_PER_SECOND = (825, 5_250)
+"""Decoded tokens per second at a batch of 64, SmolLM2-135M on one H100 with slow cores, used for
+any model and GPU. Single measurements at commit c3a0f1e, when the transformers engine decoded
+without graphs; its second number is what graphs are to reach, half of vLLM's, and unmeasured."""
+CPU_BATCH_SIZE, CPU_BATCH_TOKENS = 48, 32_768
+GPU_BATCH_SIZE = 256
+"""An estimate, not measured on a card. A step reads all weights once, and computes 2 FLOP for each
+weight of 2 bytes and sequence: by their peaks in bfloat16, an A100 of 80 GB computes for longer
+than it reads from 153 sequences on, an H100 from 295, an L4 from 403. The fixed time of a step,
+which is most of a small model's, counts once too. A power of two pads no row of a full batch, and
+it costs no more graphs: over 1,000 simulated chains (prompts of 100 to 200 tokens, exponential
+lengths, caps of 256, 2,048 and 8,192) batches of 256 have 14, 23 and 30 shapes, which the 32 kept
+graphs hold, and pad the rows by 14 to 18 %; those of 48 capture 18, 43 and 65 times."""
+_BATCH_SHARE, _TOKEN_BYTES = 0.5, 32 << 10
+"""Share of a GPU's memory that a batch's keys and values may take by default, so that a scorer fits
+beside them, and bytes of a token: an estimate for models of 1.5B to 7B (28 and 56 KiB in bfloat16).
+Where the model needs more, the engine takes what fits beside it."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +91,18 @@ def resolve_engine(config: EngineConfig) -> EngineConfig:
     machine, values = this_machine(), {}
     if config.kind == "auto":
         values["kind"] = choose_kind(config, Workload, machine).value
-    if config.dtype == "auto":
-        values["dtype"] = choose_dtype(config, machine).value
+    for name, choose in BY_MACHINE.items():
+        if getattr(config, name) == "auto":
+            values[name] = choose(config, machine).value
     return config.model_copy(update=values)
 
 
 def choose_kind(config: EngineConfig, workload: Callable[[], Workload], machine: Machine) -> Choice:
     """The engine's kind: vLLM where it saves more time in decoding than it takes to start.
 
-    `workload` is called only where that decides.
+    The time saved is the mean of those at the transformers engine's slow and fast speed: whichever
+    it has, a wrong choice then costs at most the time of a start. `workload` is called only where
+    that decides.
     """
     if config.endpoints is not None:
         return Choice("openai", "engine.endpoints is given")
@@ -95,12 +116,17 @@ def choose_kind(config: EngineConfig, workload: Callable[[], Workload], machine:
     if not is_first_gpu(config.device):
         return Choice("transformers", f"vLLM would not use {config.device}")
     work = workload()
-    slow, fast = TRANSFORMERS_TOKENS_PER_SECOND, VLLM_TOKENS_PER_SECOND
-    saved_seconds = work.num_tokens / slow - work.num_tokens / fast
     tokens = f"about {work.num_tokens:,} tokens"
-    if saved_seconds <= VLLM_START_SECONDS * work.num_starts:
+    if _saved_seconds(work) <= (VLLM_START_SECONDS - CAPTURE_SECONDS) * work.num_starts:
         return Choice("transformers", f"{tokens} do not repay the start of vLLM")
     return Choice("vllm", f"{tokens} repay its start on {gpus[0].name}")
+
+
+def _saved_seconds(work: Workload) -> float:
+    """By how much faster vLLM decodes."""
+    return work.num_tokens * mean(
+        1 / speed - 1 / VLLM_TOKENS_PER_SECOND for speed in TRANSFORMERS_TOKENS_PER_SECOND
+    )
 
 
 def choose_dtype(config: EngineConfig, machine: Machine) -> Choice:
@@ -119,6 +145,31 @@ def choose_dtype(config: EngineConfig, machine: Machine) -> Choice:
     if machine.cpu_bfloat16:
         return Choice("bfloat16", "this CPU has bfloat16 instructions")
     return Choice("float32", "this CPU has no bfloat16 instructions")
+
+
+def choose_batch_size(config: EngineConfig, machine: Machine) -> Choice:
+    """Sequences that the transformers engine decodes together."""
+    if gpus := _gpus_for(config, machine):
+        return Choice(GPU_BATCH_SIZE, f"estimated for a GPU such as {gpus[0].name}")
+    return Choice(CPU_BATCH_SIZE, "no NVIDIA GPU")
+
+
+def choose_batch_tokens(config: EngineConfig, machine: Machine) -> Choice:
+    """Tokens of such a batch: on a GPU, those whose keys and values take half of its memory."""
+    gpus = _gpus_for(config, machine)
+    if not gpus:
+        return Choice(CPU_BATCH_TOKENS, "no NVIDIA GPU")
+    gpu = min(gpus, key=lambda gpu: gpu.memory_gb)
+    tokens = int(_BATCH_SHARE * gpu.memory_gb * 1e9 / _TOKEN_BYTES) // 1024 * 1024
+    return Choice(tokens, f"estimated for {gpu.name} with {gpu.memory_gb:.0f} GB")
+
+
+BY_MACHINE: dict[str, Callable[[EngineConfig, Machine], Choice]] = {
+    "dtype": choose_dtype,
+    "batch_size": choose_batch_size,
+    "batch_tokens": choose_batch_tokens,
+}
+"""Rules of the settings that the machine alone decides, by name."""
 
 
 def is_first_gpu(device: str) -> bool:

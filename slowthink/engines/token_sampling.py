@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 4
 """Rows that are sampled together on a CPU, so that their float64 copies stay in its cache."""
+_LOGITS_AT_ONCE = 2**24
+"""Logits that are sampled together on a GPU: top-p needs up to 53 bytes for each, so 0.9 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def sample_tokens(
     tokens_B, triggers_B = argmaxes_B, torch.zeros_like(argmaxes_B, dtype=torch.float64)
     if triggers or any(draw.sampling.temperature or draw.banned for draw in draws):
         tokens_B = argmaxes_B.clone()
-        for rows in _groups(draws, None if logits_BV.is_cuda else _ROWS_AT_ONCE):
+        for rows in _groups(draws, rows_at_once(logits_BV)):
             index = slice(None) if len(rows) == len(draws) else rows
             group = [draws[row] for row in rows]
             tokens_B[index], triggers_B[index] = _sample_group(
@@ -68,15 +70,15 @@ def sample_tokens(
     return [SampledToken(int(token), int(argmax), p) for token, argmax, p in fields]
 
 
-def _groups(draws: Sequence[Draw], max_rows: int | None) -> list[list[int]]:
+def _groups(draws: Sequence[Draw], max_rows: int) -> list[list[int]]:
     """Rows with equal settings, at most `max_rows` together."""
     rows_of: dict[Sampling, list[int]] = {}
     for row, draw in enumerate(draws):
         rows_of.setdefault(draw.sampling, []).append(row)
     return [
-        rows[start : start + (max_rows or len(rows))]
+        rows[start : start + max_rows]
         for rows in rows_of.values()
-        for start in range(0, len(rows), max_rows or len(rows))
+        for start in range(0, len(rows), max_rows)
     ]
 
 
@@ -132,6 +134,13 @@ def _invert_cdf(
     index_B1 = torch.minimum(index_B1, last_B1)
     is_possible_B1 = probabilities_BV.gather(1, index_B1) > 0  # false only through rounding
     return torch.where(is_possible_B1, index_B1, last_B1)[:, 0], totals_B1[:, 0]
+
+
+def rows_at_once(logits_BV: torch.Tensor) -> int:
+    """Number of rows to sample together on the logits' device."""
+    if logits_BV.device.type == "cpu":
+        return _ROWS_AT_ONCE
+    return max(1, _LOGITS_AT_ONCE // logits_BV.shape[-1])
 
 
 def distribution(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:

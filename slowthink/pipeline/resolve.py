@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from slowthink.engines.auto import (
+    BY_MACHINE,
     Choice,
     Machine,
     Workload,
-    choose_dtype,
     choose_kind,
     this_machine,
 )
@@ -61,11 +61,15 @@ def _max_steps(section: Any, context: AutoContext) -> Choice:
     return choice
 
 
+def _by_machine(choose: Callable[[Any, Machine], Choice]) -> AutoRule:
+    return lambda section, context: choose(section, context.machine)
+
+
 RULES: dict[str, AutoRule] = {
     "EngineConfig.kind": lambda engine, context: choose_kind(
         engine, context.workload, context.machine
     ),
-    "EngineConfig.dtype": lambda engine, context: choose_dtype(engine, context.machine),
+    **{f"EngineConfig.{name}": _by_machine(choose) for name, choose in BY_MACHINE.items()},
     "TrainConfig.micro_batch_size": _micro_batch_size,
     "TrainConfig.max_steps": _max_steps,
     "TraceConfig.gate": lambda trace, context: Choice("standard", "the default of a new run"),

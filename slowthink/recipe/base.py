@@ -208,11 +208,13 @@ class EngineConfig(Settings):
     device: str = "auto"
     """Device of the model: auto, cpu, cuda, cuda:1, mps. `vllm` takes the first GPUs that it sees:
     choose them by CUDA_VISIBLE_DEVICES."""
-    batch_size: int = Field(default=48, ge=1)
-    """Maximum number of sequences decoded together; under bfloat16 it changes rounding."""
-    batch_tokens: int = Field(default=32_768, ge=1)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """For `transformers`: maximum number of sequences decoded together; under bfloat16 it changes
+    rounding. auto: 256 on an NVIDIA GPU, else 48."""
+    batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """For `transformers`: maximum number of tokens of a batch, so that the KV cache fits in memory;
-    on an NVIDIA GPU at most what it holds beside the model. A longer sequence is decoded alone."""
+    on an NVIDIA GPU at most what it holds beside the model. A longer sequence is decoded alone.
+    auto: 32,768; on an NVIDIA GPU those that take half of its memory at 32 KiB each."""
     reproducible: bool = True
     """For `transformers`: batches are fixed, so that the same requests give the same tokens. false:
     requests join a batch as others finish, which is faster, but near ties may be decided

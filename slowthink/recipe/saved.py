@@ -17,6 +17,8 @@ Place = tuple[str | int, ...]
 FORMER_DEFAULTS: dict[str, object] = {
     "EngineConfig.kind": "transformers",
     "EngineConfig.dtype": "bfloat16",
+    "EngineConfig.batch_size": 48,
+    "EngineConfig.batch_tokens": 32_768,
     "TrainConfig.micro_batch_size": None,
     "TraceConfig.gate": None,
 }

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 torch = pytest.importorskip("torch")
 
 from benchmarks import sweep
+from slowthink.engines.auto import GPU_BATCH_SIZE
 from slowthink.engines.session import Point, generate
 from slowthink.engines.transformers.decoding import Decoder, DecodingRow
 from slowthink.engines.transformers.kv_cache import KeyValues
@@ -29,6 +30,7 @@ from slowthink.engines.transformers.session import (
     pick_device,
 )
 from slowthink.engines.transformers.static_step import (
+    MAX_GRAPHS,
     RefuseSynchronisation,
     StaticStep,
     SynchronisationError,
@@ -128,6 +130,37 @@ def test_the_next_tokens_of_a_whole_forward_pass_are_decoded() -> None:
         )
         logits = model(input_ids=ids, attention_mask=mask[None, None], use_cache=False).logits[0]
     assert row.machine.ids == logits[2:-1].argmax(-1).tolist()
+
+
+def test_a_long_prompt_is_fed_in_pieces(monkeypatch) -> None:
+    """The mask of 30,000 tokens at once, with 7 query heads, would take 13 GB."""
+    from slowthink.engines.transformers import decoding
+
+    model, ids, fed = make_model(), [], []
+    masks = decoding.causal_mask
+    monkeypatch.setattr(decoding, "causal_mask", lambda p, *a: fed.append(p.shape) or masks(p, *a))
+    for size in (4096, 16):
+        monkeypatch.setattr(decoding, "_PIECE_TOKENS", size)
+        rows = [make_row(tuple(range(4, 40)), 6, Sampling()), make_row((5, 6), 6, Sampling())]
+        monkeypatch.setattr(decoding, "_PREFILL_TOKENS_ON_CPU", 32)
+        with torch.inference_mode():
+            list(Decoder(model, "cpu").decode(rows))
+        ids.append([row.machine.ids for row in rows])
+    assert ids[0] == ids[1]
+    assert [shape for shape in fed if shape[1] > 1] == [
+        (1, 2),
+        (1, 36),
+        (1, 2),
+        (1, 16),
+        (1, 16),
+        (1, 4),
+    ]
+
+
+def test_the_default_batch_of_a_gpu_is_a_captured_size() -> None:
+    """So a full batch is not padded; and all sizes on its way to one row fit the kept graphs."""
+    assert bucket(GPU_BATCH_SIZE) == GPU_BATCH_SIZE
+    assert len({bucket(number) for number in range(1, GPU_BATCH_SIZE + 1)}) <= MAX_GRAPHS // 2
 
 
 def test_shapes_are_few_and_graphs_are_bounded() -> None:

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from slowthink.engines import nucleus
 from slowthink.engines.session import draw_uniform
-from slowthink.engines.token_sampling import Draw, distribution, sample_tokens
+from slowthink.engines.token_sampling import Draw, distribution, rows_at_once, sample_tokens
 from slowthink.records import Sampling
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -9.0])
@@ -149,3 +149,11 @@ def test_a_row_that_keeps_all_ids_does_not_slow_the_others_down() -> None:
     by_radix = weights.clone()
     nucleus._keep_by_radix(by_radix, logits, top_p[:, None])
     assert kept.equal(by_radix)
+
+
+@pytest.mark.parametrize(("device", "vocabulary", "expected"), [
+    ("cpu", 49_152, 4), ("meta", 151_936, 110), ("meta", 32_000, 524), ("meta", 2**25, 1),
+])  # fmt: skip
+def test_rows_sampled_together_take_a_bounded_share_of_a_gpu(device, vocabulary, expected) -> None:
+    """256 rows of Qwen's 151,936 ids with top-p would take 2 GB beside a cache that fills it."""
+    assert rows_at_once(torch.empty(1, vocabulary, device=device)) == expected

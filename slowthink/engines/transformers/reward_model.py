@@ -213,7 +213,7 @@ def _load(folder: Path, config: EngineConfig) -> tuple[Any, Any]:
         raise ConfigError(
             f"scorer `{folder}`: it does not fit in what is free of the memory of {device}; "
             "expected it to, beside the model that is scored. Lower "
-            "engine.vllm.gpu_memory_utilization, or name a smaller scorer."
+            "engine.batch_tokens (or engine.vllm.gpu_memory_utilization), or name a smaller scorer."
         ) from None
     return model, from_folder(library.AutoTokenizer, folder, trust_remote_code=trust)
 

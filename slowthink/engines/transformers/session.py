@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slowthink.engines.auto import resolve_engine
 from slowthink.engines.models import eos_ids, fingerprint, from_folder, resolve_model
 from slowthink.engines.session import (
     CHECKPOINT_SECONDS,
@@ -54,7 +55,7 @@ class TransformersSession:
         revision: str | None = None,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        library = import_transformers()
+        config, library = resolve_engine(config), import_transformers()
         from slowthink.engines.transformers.decoding import Decoder
 
         keep_freed_memory()
@@ -68,8 +69,8 @@ class TransformersSession:
         )
         max_cached = _max_cached(model)
         self._decoder = Decoder(model, model.device, max_cached=max_cached)
-        self._batch_size = config.batch_size
-        self._batch_tokens = min(config.batch_tokens, max_cached or config.batch_tokens)
+        self._batch_size, tokens = int(config.batch_size), int(config.batch_tokens)
+        self._batch_tokens = min(tokens, max_cached or tokens)
         self.fingerprint = fingerprint(folder)
         self.numerics = f"transformers/{config.dtype}"
         config_ids = model.generation_config.eos_token_id
