@@ -24,6 +24,7 @@ from typing import NoReturn
 __version__ = "0.1.0"
 _PARTITIONED = " (MIG)"
 """End of the name of a GPU that is used in parts."""
+_OTHER_TORCH = "install a torch for the driver's CUDA: https://pytorch.org"
 _MAJOR_ATTRIBUTE, _MINOR_ATTRIBUTE = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""
 
@@ -176,16 +177,31 @@ def cuda_devices() -> tuple[CudaDevice, ...]:
     return visible_devices(devices)
 
 
-def gpu_problem() -> str | None:
+@dataclass(frozen=True)
+class GpuProblem:
+    """Why torch can use none of a machine's NVIDIA GPUs, and what helps."""
+
+    seen: str
+    remedy: str
+
+
+def gpu_problem() -> GpuProblem | None:
     """Why torch can use none of this machine's NVIDIA GPUs; None if it can, or there are none."""
     if not _nvml_devices():
         return None
     built, driver = _torch_cuda(), _driver_cuda()
     if built is None:
-        return "torch is built without CUDA"
+        return GpuProblem("torch is built without CUDA", _OTHER_TORCH)
+    if not driver:  # NVML asks libcuda.so.1, which a container may lack
+        return GpuProblem(
+            "the version of NVIDIA's driver is unknown, as where libcuda.so.1 is missing",
+            "install NVIDIA's driver with CUDA (libcuda.so.1); in a container, start it with "
+            "NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+        )
     if int(built.partition(".")[0]) > driver // 1000:
         newest = f"{driver // 1000}.{driver % 1000 // 10}"
-        return f"torch is built for CUDA {built}, and the driver runs CUDA {newest} at most"
+        seen = f"torch is built for CUDA {built}, and the driver runs CUDA {newest} at most"
+        return GpuProblem(seen, f"update NVIDIA's driver, or {_OTHER_TORCH}")
     return None
 
 
@@ -264,7 +280,7 @@ def _nvml() -> ctypes.CDLL | None:
 
 
 def _driver_cuda() -> int:
-    """The newest CUDA that NVIDIA's driver runs, 12040 for 12.4; 0 if it runs none."""
+    """The newest CUDA that NVIDIA's driver runs, 12040 for 12.4; 0 if that is unknown."""
     version, nvml = ctypes.c_int(), _nvml()
     if nvml is not None:
         nvml.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(version))

@@ -326,12 +326,18 @@ def test_gpus_are_read_from_the_drivers_libraries(flags, expected, tmp_path) -> 
         ("13.2", 13000, [None, 1]),  # of the same major version
         ("13.0", 12040, ["torch is built for CUDA 13.0, and the driver runs CUDA 12.4 at most", 0]),
         (None, 13000, ["torch is built without CUDA", 0]),
+        (
+            "13.0", 0,
+            ["the version of NVIDIA's driver is unknown, as where libcuda.so.1 is missing", 0],
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_gpu_that_torch_cannot_use_is_none(built, driver, expected, tmp_path) -> None:
     """On a driver older than torch's CUDA everything runs on the CPU: `auto` must choose for it."""
     flags = ["-DSAME=1", "-DMIG=0", f"-DDRIVER={driver}"]
-    code = "print([environment.gpu_problem(), len(environment.cuda_devices())])"
+    code = """problem = environment.gpu_problem()
+print([problem and problem.seen, len(environment.cuda_devices())])
+assert problem is None or problem.remedy"""
     assert with_libraries(flags, code, tmp_path, built=built) == [str(expected)]
 
 

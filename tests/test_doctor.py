@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from slowthink.cli import doctor, recipe_checks
 from slowthink.cli.recipe_checks import check_recipe, model_size
 from slowthink.engines.auto import Machine
-from slowthink.environment import CudaDevice
+from slowthink.environment import CudaDevice, GpuProblem
 from slowthink.recipe import Recipe
 from slowthink.recipe.loading import load_recipe
 from tests.test_cli import call
@@ -131,10 +131,11 @@ def test_vllm_on_a_gpu_needs_a_compiler_and_the_headers_of_python(monkeypatch, t
 def test_a_gpu_that_torch_does_not_use_is_reported(monkeypatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(doctor, "gpu_problem", lambda: "torch is built without CUDA")
+    problem = GpuProblem("torch is built without CUDA", "install another")
+    monkeypatch.setattr(doctor, "gpu_problem", lambda: problem)
     check = doctor._check_device()
     assert (check.ok, check.required) == (False, False)
-    assert check.seen.startswith("CPU only, beside a GPU: torch is built without CUDA -> update")
+    assert check.seen == "CPU only, beside a GPU: torch is built without CUDA -> install another"
 
 
 @pytest.mark.parametrize(

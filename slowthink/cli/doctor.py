@@ -104,9 +104,8 @@ def _check_device() -> Diagnosis:
     if torch.cuda.is_available():
         return Diagnosis(name="device", ok=True, seen=f"CUDA: {torch.cuda.get_device_name()}")
     if problem := gpu_problem():
-        remedy = "update NVIDIA's driver, or install a torch for its CUDA: https://pytorch.org"
-        seen = f"CPU only, beside a GPU: {problem}"
-        return Diagnosis(name="device", ok=False, required=False, seen=f"{seen} -> {remedy}")
+        seen = f"CPU only, beside a GPU: {problem.seen} -> {problem.remedy}"
+        return Diagnosis(name="device", ok=False, required=False, seen=seen)
     return Diagnosis(name="device", ok=True, seen="CPU only")
 
 

@@ -69,8 +69,8 @@ class TrainConfig(Settings):
     """Passes over the training set (s1: 5, LIMO: 15)."""
     max_steps: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     """Stop after this many optimiser steps. null: after the last epoch. auto: as many as this
-    machine trains in `target_seconds`, by the speed of three steps when the run is created; null
-    if all fit."""
+    machine trains in `target_seconds`, by the speed of three steps, in as many `processes`, when
+    the run is created; null if all fit."""
     target_seconds: float = Field(default=300.0, gt=0)
     """Time of training that `max_steps: auto` aims at."""
     learning_rate: float = Field(default=1e-5, gt=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -119,8 +121,79 @@ def test_what_measures_is_none_of_several_processes(monkeypatch) -> None:
         monkeypatch.setenv(name, "2")
     monkeypatch.setattr(subprocess, "run", run)
     recipe = parse_recipe({"name": "x", "model": "not measured", "train": TRAIN})
-    assert "12 tokens/s" in choose_max_steps(recipe.train, recipe, num_examples=40).reason
+    reason = choose_max_steps(recipe.train, recipe, num_examples=40).reason
+    assert "25 tokens/s in 2 processes" in reason
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} & seen.keys()
+
+
+@pytest.mark.parametrize(
+    ("processes", "started", "measured_in", "steps"),
+    [(1, 1, 1, 10), (2, 1, 2, 10), (1, 4, 1, 40), (2, 4, 1, 40)],
+)
+def test_the_speed_is_that_of_all_processes(
+    processes, started, measured_in, steps, monkeypatch
+) -> None:
+    """Those that torchrun started elsewhere are taken to be as fast as the one that measures."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        return SimpleNamespace(returncode=0, stdout="44.0\n")  # a step of 440 tokens in 10 s
+
+    monkeypatch.setenv("WORLD_SIZE", str(started))
+    monkeypatch.setattr(subprocess, "run", run)
+    recipe = parse_recipe(
+        {"name": "x", "model": f"{processes}/{started}", "train": TRAIN, "processes": processes}
+    )
+    choice = choose_max_steps(recipe.train, recipe, num_examples=400)
+    assert choice.value == steps
+    together = [argument for argument in commands[0] if "--nproc-per-node" in argument]
+    assert together == ([f"--nproc-per-node={measured_in}"] if measured_in > 1 else [])
+    number = max(measured_in, started)
+    assert (f" in {number} processes" in choice.reason) is (number > 1)
+
+
+def test_processes_share_the_cores_and_the_examples_of_a_step(monkeypatch) -> None:
+    """Four processes with a thread each on two cores are as fast as two."""
+    torch = pytest.importorskip("torch")
+    from slowthink.stages.train import processes, speed
+
+    sizes, speeds = [], {}
+    clock = iter(range(100))
+    monkeypatch.setattr(speed, "_now", lambda: float(next(clock)))
+    monkeypatch.setattr(speed, "num_cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(processes, "process_group", lambda config: contextlib.nullcontext())
+    monkeypatch.setattr(models, "resolve_model", lambda *_: None)
+    monkeypatch.setattr(models, "load_tokenizer", lambda *_: None)
+
+    def fine_tune(source, tokenizer, examples, config, *, progress, **_):
+        sizes.append(len(examples))
+        for step in range(4):
+            progress(step, 3)
+
+    monkeypatch.setitem(
+        sys.modules, "slowthink.stages.train.loop", SimpleNamespace(fine_tune=fine_tune)
+    )
+    for number in (1, 2, 4):
+        monkeypatch.setenv("WORLD_SIZE", str(number))
+        speeds[number] = measure(TrainConfig(batch_size=16), "model")
+    assert sizes == [2, 4, 8]
+    assert speeds == {1: 2 * EXAMPLE_TOKENS, 2: 4 * EXAMPLE_TOKENS, 4: 4 * EXAMPLE_TOKENS}
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_while_their_speed_is_measured(tiny_model) -> None:
+    config = {**TRAIN, "target_seconds": 1e9, "batch_size": 4}
+    recipe = parse_recipe({"name": "x", "model": str(tiny_model), "train": config, "processes": 2})
+    choice = choose_max_steps(recipe.train, recipe, num_examples=40)
+    assert choice.value is None
+    assert re.search(r"measured \d+ tokens/s in 2 processes: all 10 steps", choice.reason)
+    absent = recipe.model_copy(update={"model": "/no/such/model"})
+    reason = choose_max_steps(recipe.train, absent, num_examples=40).reason
+    assert reason.startswith("the speed could not be measured (") and "/no/such/model" in reason
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def launch(context: StageContext, num_processes: int) -> dict[str, Any]:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(_num_cores() // num_processes, 1)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process(num_processes)))
     python, *arguments = python_command(
         "slowthink.stages.train.rank", str(context.root), json.dumps({"quiet": context.quiet})
     )
@@ -62,7 +62,13 @@ def launch(context: StageContext, num_processes: int) -> dict[str, Any]:
     return result
 
 
-def _num_cores() -> int:
+def threads_per_process(num_processes: int) -> int:
+    """Threads of each process, so that all have a core if possible."""
+    return max(num_cores() // num_processes, 1)
+
+
+def num_cores() -> int:
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
