@@ -34,13 +34,13 @@ GPU_BATCH_SIZE = 256
 weight of 2 bytes and sequence: by their peaks in bfloat16, an A100 of 80 GB computes for longer
 than it reads from 153 sequences on, an H100 from 295, an L4 from 403. The fixed time of a step,
 which is most of a small model's, counts once too. A power of two pads no row of a full batch, and
-it costs no more graphs: over 1,000 simulated chains (prompts of 100 to 200 tokens, exponential
-lengths, caps of 256, 2,048 and 8,192) batches of 256 have 14, 23 and 30 shapes, which the 32 kept
-graphs hold, and pad the rows by 14 to 18 %; those of 48 capture 18, 43 and 65 times."""
-_BATCH_SHARE, _TOKEN_BYTES = 0.5, 32 << 10
-"""Share of a GPU's memory that a batch's keys and values may take by default, so that a scorer fits
-beside them, and bytes of a token: an estimate for models of 1.5B to 7B (28 and 56 KiB in bfloat16).
-Where the model needs more, the engine takes what fits beside it."""
+it needs no more graphs: 1,000 chains of three lengths (`test_static_step`) have 14, 23 and 30
+shapes in batches of 256, which the 32 kept graphs hold, with 14 to 18 % of padded rows; in batches
+of 48 there are 18, 36 and 42, with 13 to 17 %."""
+_BATCH_SHARE, _TOKEN_BYTES = 0.4, 32 << 10
+"""Share of a GPU's memory that a batch's keys and values may take by default (0.6 with sizes
+rounded up, so that a scorer has room), and bytes of a token: an estimate for models of 1.5B to 7B,
+28 and 56 KiB in bfloat16. Where the model needs more, the engine takes what fits beside it."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def choose_batch_size(config: EngineConfig, machine: Machine) -> Choice:
 
 
 def choose_batch_tokens(config: EngineConfig, machine: Machine) -> Choice:
-    """Tokens of such a batch: on a GPU, those whose keys and values take half of its memory."""
+    """Tokens of such a batch: on a GPU, those whose keys and values take a share of its memory."""
     gpus = _gpus_for(config, machine)
     if not gpus:
         return Choice(CPU_BATCH_TOKENS, "no NVIDIA GPU")

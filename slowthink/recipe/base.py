@@ -214,7 +214,7 @@ class EngineConfig(Settings):
     batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """For `transformers`: maximum number of tokens of a batch, so that the KV cache fits in memory;
     on an NVIDIA GPU at most what it holds beside the model. A longer sequence is decoded alone.
-    auto: 32,768; on an NVIDIA GPU those that take half of its memory at 32 KiB each."""
+    auto: 32,768; on an NVIDIA GPU those that take 0.4 of its memory at 32 KiB each."""
     reproducible: bool = True
     """For `transformers`: batches are fixed, so that the same requests give the same tokens. false:
     requests join a batch as others finish, which is faster, but near ties may be decided

@@ -10,6 +10,7 @@ import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +29,7 @@ from slowthink.engines.transformers.session import (
     _max_cached,
     _notify_of_idle_cards,
     pick_device,
+    token_limits,
 )
 from slowthink.engines.transformers.static_step import (
     MAX_GRAPHS,
@@ -35,6 +37,7 @@ from slowthink.engines.transformers.static_step import (
     StaticStep,
     SynchronisationError,
     bucket,
+    rounded_sizes,
 )
 from slowthink.errors import ConfigError, EngineError
 from slowthink.forcing.machine import AnswerMachine
@@ -157,10 +160,52 @@ def test_a_long_prompt_is_fed_in_pieces(monkeypatch) -> None:
     ]
 
 
-def test_the_default_batch_of_a_gpu_is_a_captured_size() -> None:
-    """So a full batch is not padded; and all sizes on its way to one row fit the kept graphs."""
+def shapes_and_padding(batch_size: int, prompt: int, cap: int) -> tuple[int, float]:
+    """Shapes of the steps of 1,000 chains of exponential length and their answers, and the padded
+    rows over the others."""
+    random, answer, shapes = Random(0), 24, set()
+    lengths = [min(cap, int(random.expovariate(3 / cap)) + 1) + answer for _ in range(1000)]
+    columns = sorted({bucket(n, 128) for n in range(prompt, prompt + cap + answer)})
+    num_rows = num_padded = 0
+    for start in range(0, 1000, batch_size):
+        ends = sorted(lengths[start : start + batch_size])
+        for at, row in enumerate(ends):
+            num_steps = row - (ends[at - 1] if at else 0)
+            alive = len(ends) - at
+            num_rows, num_padded = (
+                num_rows + num_steps * alive,
+                num_padded + num_steps * bucket(alive),
+            )
+            steps = (bucket(prompt + row - num_steps + 1, 128), bucket(prompt + row, 128))
+            shapes |= {
+                (bucket(alive), n) for n in columns if num_steps and steps[0] <= n <= steps[1]
+            }
+    return len(shapes), num_padded / num_rows - 1
+
+
+def test_the_default_batch_of_a_gpu_needs_no_more_graphs_than_a_small_one() -> None:
+    """The figures of `GPU_BATCH_SIZE`; a full batch is not padded."""
     assert bucket(GPU_BATCH_SIZE) == GPU_BATCH_SIZE
-    assert len({bucket(number) for number in range(1, GPU_BATCH_SIZE + 1)}) <= MAX_GRAPHS // 2
+    loads = ((100, 256), (150, 2048), (200, 8192))
+    large, small = ([shapes_and_padding(n, *load) for load in loads] for n in (GPU_BATCH_SIZE, 48))
+    assert [number for number, _ in large] == [14, 23, 30]
+    assert max(number for number, _ in large) <= MAX_GRAPHS
+    assert [number for number, _ in small] == [18, 36, 42]
+    assert all(0.135 < share < 0.185 for _, share in large)
+    assert all(0.125 < share < 0.175 for _, share in small)
+
+
+@pytest.mark.parametrize(("batch_tokens", "max_cached"), [(1000, None), (1000, 1200), (1000, 9000)])
+def test_longer_prompts_seldom_need_new_buffers(batch_tokens, max_cached) -> None:
+    """Which would drop all graphs: the columns of a batch are rounded up if the memory has room."""
+    tokens, rounded = token_limits(batch_tokens, max_cached)
+    assert tokens == batch_tokens
+    assert rounded == (None if max_cached is None else min(max_cached, 1500))
+    for num_rows, num_columns in ((5, 200), (3, 330)):
+        columns = rounded_sizes(num_rows, num_columns, rounded)[0][1]
+        has_room = max_cached is None or num_rows * bucket(num_columns, 128) <= max_cached
+        assert columns == (bucket(num_columns, 128) if has_room else num_columns)
+    assert token_limits(1000, 800) == (800, 800)
 
 
 def test_shapes_are_few_and_graphs_are_bounded() -> None:

@@ -67,10 +67,9 @@ class TransformersSession:
         self.tokenizer = from_folder(
             library.AutoTokenizer, folder, trust_remote_code=config.trust_remote_code
         )
-        max_cached = _max_cached(model)
-        self._decoder = Decoder(model, model.device, max_cached=max_cached)
-        self._batch_size, tokens = int(config.batch_size), int(config.batch_tokens)
-        self._batch_tokens = min(tokens, max_cached or tokens)
+        self._batch_size = int(config.batch_size)
+        self._batch_tokens, rounded = token_limits(int(config.batch_tokens), _max_cached(model))
+        self._decoder = Decoder(model, model.device, max_cached=rounded)
         self.fingerprint = fingerprint(folder)
         self.numerics = f"transformers/{config.dtype}"
         config_ids = model.generation_config.eos_token_id
@@ -253,6 +252,18 @@ def _max_cached(model: Any) -> int | None:
     memory = torch.cuda.get_device_properties(model.device).total_memory
     free = _USABLE_SHARE * memory - torch.cuda.memory_allocated(model.device) - _WORK_BYTES
     return max(1, int(free / token_bytes))
+
+
+def token_limits(batch_tokens: int, max_cached: int | None) -> tuple[int, int | None]:
+    """Tokens of a batch, and of its cache with sizes rounded up; None: no limit.
+
+    There is always room to round up the columns, by up to 1.5 times, if the memory has it: else
+    each batch with longer prompts would need new buffers, and drop all graphs.
+    """
+    if max_cached is None:
+        return batch_tokens, None
+    batch_tokens = min(batch_tokens, max_cached)
+    return batch_tokens, min(max_cached, batch_tokens * 3 // 2)
 
 
 def _notify_of_idle_cards(device: Any, notify: Callable[[str], None]) -> None:
