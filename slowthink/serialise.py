@@ -43,17 +43,45 @@ MAX_YAML_NODES = 200_000
 def load_yaml(text: str) -> Any:
     """Return the data of a YAML document, parsed by libyaml if available: ten times faster.
 
-    Raises yaml.YAMLError, also for nesting above MAX_YAML_DEPTH and aliases that expand to more
-    than MAX_YAML_NODES, or without end.
+    Raises yaml.YAMLError, also for a key that stands twice, of which YAML keeps the last alone, for
+    nesting above MAX_YAML_DEPTH, and for aliases that expand to more than MAX_YAML_NODES, or
+    without end.
     """
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        _check_yaml_size(yaml.parse(text, Loader=loader))
-        return yaml.load(text, Loader=loader)
+        _check_yaml_size(yaml.parse(text, Loader=loader_class))
+        loader = loader_class(text)
+        node = loader.get_single_node()
+        _check_yaml_keys(node)
+        return None if node is None else loader.construct_document(node)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise yaml.YAMLError(f"a value cannot be read: {error}"[:200]) from None
+
+
+def _check_yaml_keys(root: Any) -> None:
+    """Raise yaml.YAMLError if a mapping has a key twice, before mappings are merged (`<<`)."""
+    import yaml
+
+    queue, seen = [root], set()
+    while queue:
+        node = queue.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            queue += node.value
+            continue
+        lines: dict[tuple[str, Any], int] = {}
+        for key, value in node.value:
+            queue.append(value)
+            name, line = (key.tag, repr(key.value)), key.start_mark.line + 1
+            if name in lines:
+                raise yaml.YAMLError(
+                    f"`{key.value}` stands in line {lines[name]} and again in line {line}"
+                )
+            lines[name] = line
 
 
 def _check_yaml_size(events: Iterable[Any]) -> None:

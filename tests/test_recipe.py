@@ -13,6 +13,7 @@ from slowthink.errors import ConfigError
 from slowthink.pipeline.run_plan import plan_run
 from slowthink.recipe import Recipe, Settings
 from slowthink.recipe.loading import load_recipe, parse_recipe, recipe_names
+from slowthink.serialise import load_yaml
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -110,13 +111,29 @@ def test_a_bad_override_is_explained(override, expected) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a: [", "not valid YAML"), ("- 1", "expected a mapping"), ("seed: 1", "name: missing")],
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1", "expected a mapping"),
+        ("seed: 1", "name: missing"),
+        ("name: x\nseed: 1\nseed: 2", r"`seed` stands in line 2 and again in line 3"),
+        ("name: x\ntrain: {epochs: 1, epochs: 1}", "`epochs` stands in line 2 and again in line 2"),
+    ],
 )
 def test_a_bad_file_is_explained(tmp_path, text, expected) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=expected):
         load_recipe(str(path))
+
+
+def test_a_merged_mapping_may_be_overridden(tmp_path) -> None:
+    """Merge keys (`<<`) repeat keys on purpose; also where a merged mapping is nested deeper."""
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "formats: {a: &b {seed: 1}}\nx: {y: {z: &a {<<: *b, seed: 2}}}\nc: {<<: *a, seed: 3}\n"
+    )
+    assert load_yaml(path.read_text())["x"] == {"y": {"z": {"seed": 2}}}
+    assert load_yaml(path.read_text())["c"] == {"seed": 3}
 
 
 def test_a_file_that_is_not_text_is_explained(tmp_path) -> None:
