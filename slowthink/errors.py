@@ -12,7 +12,9 @@ A message contains the location, what was observed, what was expected, and what 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+from typing import Any
 
 
 class SlowthinkError(Exception):
@@ -48,6 +50,26 @@ def require_text(value: object, name: str) -> str:
     if isinstance(value, str):
         return value
     raise ConfigError(wrong_type(value, name, "a text. Give a str, e.g. str(value)."))
+
+
+def require_count(value: object, name: str, *, minimum: int = 0) -> int:
+    """The value of an argument if it is a whole number from `minimum`. Raises ConfigError for
+    another."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum:
+        return int(value)
+    raise ConfigError(
+        f"{name}: {value!r:.80}; expected a whole number from {minimum}. Name one, e.g. {name}=1."
+    )
+
+
+def require_list(values: Any, name: str) -> list[Any]:
+    """The values of an argument. Raises ConfigError for one text, a mapping or a single value."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        kind = "a text" if isinstance(values, str) else f"of type {type(values).__name__}"
+        raise ConfigError(
+            f"{name}: {values!r:.80} is {kind}; expected a list. Write [{values!r:.80}]."
+        )
+    return list(values)
 
 
 def wrong_type(value: object, name: str, expected: str) -> str:

@@ -40,9 +40,16 @@ class Chart:
     svg: str
 
     def save(self, path: str | Path) -> Path:
-        """Write the SVG file; returns its path."""
-        Path(path).write_text(self.svg, "utf-8")
-        return Path(path)
+        """Write the SVG file; returns its path. Raises ConfigError for another suffix than .svg,
+        and for a folder that does not exist."""
+        from slowthink.data.user_files import check_output_path
+        from slowthink.serialise import replacing
+
+        path = Path(path)
+        check_output_path(path, suffixes=(".svg",))
+        with replacing(path) as partial:
+            partial.write_text(self.svg, "utf-8")
+        return path
 
     def _repr_html_(self) -> str:
         return self.svg
@@ -98,7 +105,7 @@ def sweep(
     session: Session,
     ledger: Ledger,
     config: Generation,
-    problems: Iterable[Problem],
+    problems: Sequence[Problem],
     *,
     caps: Sequence[int],
     waits: Sequence[int],
@@ -114,14 +121,13 @@ def sweep(
     from slowthink.stages.evaluate.disputed import answer_groups
     from slowthink.stages.evaluate.summary import Evaluation, summarise
 
-    asked = tuple(problems)
-    if not any(problem.answer for problem in asked):
+    if not any(problem.answer for problem in problems):
         raise DataError(
-            f"sweep: none of {len(asked)} problems has a reference answer; expected some to grade "
-            "by. Load problems with answers: load_problems(FILE, answer_field=COLUMN)"
+            f"sweep: none of {len(problems)} problems has a reference answer; expected some to "
+            "grade by. Load problems with answers: load_problems(FILE, answer_field=COLUMN)"
         )
     recipe = _recipe(config, caps, waits, num_samples)
-    sets = [ProblemSet(name="problems", problems=asked)]
+    sets = [ProblemSet(name="problems", problems=tuple(problems))]
     with (
         tempfile.TemporaryDirectory() as folder,
         Grader() as grader,

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowthink.errors import ConfigError, DataError, wrong_type
+from slowthink.errors import ConfigError, DataError, require_count, wrong_type
 from slowthink.records import Verdict, group_by
 from slowthink.stage_rows import EvaluationRow
 
@@ -214,8 +213,7 @@ def _samples_by_problem(rows: Iterable[Row], k: int) -> list[list[Sample]]:
     """Graded samples of each problem, ordered by its id. Raises DataError as `pass_at_k`."""
     from slowthink.analysis.scores import by_point
 
-    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-        raise ConfigError(f"k: {k!r:.80}; expected a whole number from 1. Name one, e.g. k=1.")
+    k = require_count(k, "k", minimum=1)
     rows = _require_rows(rows, "rows")
     if not rows:
         raise DataError("rows: no rows; expected graded samples. Add some: slowthink grade.")

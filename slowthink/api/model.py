@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from slowthink.errors import ConfigError, wrong_type
+from slowthink.errors import ConfigError, require_count, require_list, wrong_type
 from slowthink.records import (
     AnswerEnd,
     Completion,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 DETECT = "detect"
 """Instead of a format: that of the chat template, or `plain` if it has no thinking delimiters."""
+LOADED_SETTINGS = ("model", "revision", "engine", "ledger", "ledger_sync")
+"""Settings that a loaded model has once and for all."""
 ROW_FIELDS = ("thinking", "answer", "thinking_end", "answer_end", "events", "violations")
 
 
@@ -114,6 +116,11 @@ class Model:
         self.settings = settings
         """All settings, `auto` resolved."""
         self._close = close
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._is_closed else ""
+        return f"<Model {self.settings.model} on {self.settings.engine.kind}{closed}>"
 
     def __enter__(self) -> Model:
         return self
@@ -123,6 +130,7 @@ class Model:
 
     def close(self) -> None:
         """Free the model and close the ledger; a temporary one is deleted."""
+        self._is_closed = True
         self._close()
 
     @property
@@ -161,7 +169,12 @@ class Model:
         from slowthink.sampling.sampler import Sampler, make_tasks
 
         is_single = isinstance(question, str | Problem)
-        items = [question] if isinstance(question, str | Problem) else list(question)
+        items = [question] if isinstance(question, str | Problem) else question
+        if isinstance(items, bytes | Mapping) or not isinstance(items, Iterable):
+            expected = 'a text, a Problem, or a list of them. Write e.g. "What is 17 + 25?".'
+            raise ConfigError(wrong_type(question, "question", expected))
+        max_thinking_tokens = require_count(max_thinking_tokens, "max_thinking_tokens")
+        waits = require_count(waits, "waits")
         config = self.changed(settings)
         tasks = make_tasks(
             self.session, [as_problem(item, index) for index, item in enumerate(items)],
@@ -202,20 +215,41 @@ class Model:
         """
         from slowthink.api.curve import sweep
 
+        counts = {
+            name: [require_count(count, name) for count in require_list(values, name)]
+            for name, values in (("caps", caps), ("waits", waits))
+        }
         return sweep(
-            self.session, self.ledger, self.changed(settings), problems, caps=caps, waits=waits,
-            num_samples=num_samples, quiet=quiet,
+            self.session, self.ledger, self.changed(settings), _require_problems(problems),
+            num_samples=require_count(num_samples, "num_samples", minimum=1), quiet=quiet, **counts,
         )  # fmt: skip
 
     def changed(self, settings: Overrides) -> Generation:
-        """The model's settings with these changes. Raises ConfigError naming each wrong one."""
+        """The model's settings with these changes. Raises ConfigError naming each wrong one, each
+        of LOADED_SETTINGS, and for a model that is closed."""
+        from slowthink.pipeline.run_folder import changed_settings
         from slowthink.recipe import Generation
         from slowthink.recipe.loading import parse_settings
 
-        if not settings:
+        if self._is_closed:
+            raise ConfigError(
+                f"{self.settings.model}: the model is closed; expected an open one. Load it again: "
+                "st.load_model(…), and ask inside its `with` block."
+            )
+        if isinstance(settings, Mapping | Sequence) and not settings:
             return self.settings
         data = self.settings.model_dump(mode="json")
-        return parse_settings(Generation, data, where="settings", overrides=settings)
+        changed = parse_settings(Generation, data, where="settings", overrides=settings)
+        old, new = (
+            config.model_dump(mode="json", include=set(LOADED_SETTINGS))
+            for config in (self.settings, changed)
+        )
+        if names := changed_settings(old, new):
+            raise ConfigError(
+                f"settings: {', '.join(names)}: set when the model is loaded; expected settings "
+                "of one call. Load a model with it: st.load_model(…, settings={…})"
+            )
+        return changed
 
 
 def load_model(
@@ -270,7 +304,7 @@ def generation_settings(
         "forcing": {"answer_tokens": answer_tokens}, "sampling": {"temperature": temperature},
     }  # fmt: skip
     if urls:
-        data["engine"]["endpoints"] = {"urls": list(urls)}
+        data["engine"]["endpoints"] = {"urls": require_list(urls, "urls")}
     if wait_strings:
         data["forcing"]["wait_strings"] = list(wait_strings)
     return parse_settings(Generation, data, where=where, overrides=settings)
@@ -309,7 +343,9 @@ def open_model(
         ledger = stack.enter_context(Ledger(path, full_sync=config.ledger_sync == "full"))
         if config.chat.format == DETECT:
             config = config.model_copy(update={"chat": _detected(config, session)})
-        resolve_format(config.chat.format, session.tokenizer)  # raises for an unknown one
+        resolve_format(
+            config.chat.format, session.tokenizer, config.formats
+        )  # raises for an unknown one
         return Model(session, ledger, config, close=stack.pop_all().close)
 
 
@@ -342,3 +378,15 @@ def as_problem(item: str | Problem, row: int = 0, *, language: str | None = None
         id=problem_id(item), duplicate_key=duplicate_key(item), question=item, source="question",
         source_row=str(row), language=language or detect_language(item),
     )  # fmt: skip
+
+
+def _require_problems(problems: Any) -> list[Problem]:
+    """The problems of an argument. Raises ConfigError for a file's name, and for rows."""
+    expected = "a Problem. Load them first: st.load_problems(FILE or rows)"
+    if isinstance(problems, str | Path):
+        raise ConfigError(f"problems: {str(problems)!r:.80} is a text; expected {expected}")
+    items: list[Problem] = require_list(problems, "problems")
+    for row, problem in enumerate(items):
+        if not isinstance(problem, Problem):
+            raise ConfigError(wrong_type(problem, f"problem {row}", expected))
+    return items

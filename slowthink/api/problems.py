@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from slowthink.api.rows import Rows
-from slowthink.errors import ConfigError, SlowthinkError, did_you_mean, wrong_type
+from slowthink.errors import (
+    ConfigError,
+    SlowthinkError,
+    did_you_mean,
+    require_list,
+    wrong_type,
+)
 from slowthink.records import Problem, Trace
 
 if TYPE_CHECKING:
@@ -77,7 +83,7 @@ def find_duplicates(texts: Sequence[str | Problem], *, near: bool = True) -> lis
     from slowthink.stages.filter.duplicates import duplicate_parts
     from slowthink.stages.filter.other_answers import AnswerCheck
 
-    problems = [as_problem(text, row) for row, text in enumerate(_require_list(texts, "texts"))]
+    problems = [as_problem(text, row) for row, text in enumerate(require_list(texts, "texts"))]
     config = DuplicatesConfig(exact="strict", near=NearConfig() if near else None)
     rows, members = list(range(len(problems))), dict[int, list[Member]]()
     for part, find_clusters in duplicate_parts(config, "local").items():
@@ -115,9 +121,10 @@ def find_leaks(
     from slowthink.curation.overlap import leaks
     from slowthink.curation.overlap.evaluation_sets import compared_text
     from slowthink.recipe import ContaminationConfig
+    from slowthink.recipe.loading import parse_settings
 
-    texts = _require_list(texts, "texts")
-    config = ContaminationConfig(preset=preset)
+    texts = require_list(texts, "texts")
+    config = parse_settings(ContaminationConfig, {"preset": preset}, where="find_leaks")
     sets = load_test_sets(against, preset=preset)
     items = [item for test_set in sets for item in test_set.items]
     questions = [compared_text(as_problem(text), config) for text in texts]
@@ -138,7 +145,7 @@ def load_test_sets(
 
     config = ContaminationConfig(preset=preset)
     if not isinstance(against, Mapping):
-        against = _require_list(against, "against")
+        against = require_list(against, "against")
     if not against:
         raise ConfigError(
             "against: empty; expected at least one set to compare with. Name one: ['math500']."
@@ -147,7 +154,7 @@ def load_test_sets(
         return [
             build_set(
                 name,
-                [as_problem(p, row) for row, p in enumerate(_require_list(problems, "against"))],
+                [as_problem(p, row) for row, p in enumerate(require_list(problems, "against"))],
                 {},
                 config,
             )
@@ -191,17 +198,6 @@ def select(
 
 
 # --- loading --------------------------------------------------------------------------------------
-
-
-def _require_list(values: Any, name: str) -> list[Any]:
-    """The values of an argument. Raises ConfigError for one text, a mapping or a single value."""
-    if isinstance(values, str | bytes | Mapping | Path | Problem) or not isinstance(
-        values, Iterable
-    ):
-        hint = f"Write [{values!r:.80}]" if isinstance(values, str | Path) else "Give a list"
-        kind = "a text" if isinstance(values, str) else f"of type {type(values).__name__}"
-        raise ConfigError(f"{name}: {values!r:.80} is {kind}; expected a list. {hint}.")
-    return list(values)
 
 
 def _benchmark(source: str | Path, **settings: Any) -> BenchmarkConfig:

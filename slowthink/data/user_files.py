@@ -140,20 +140,25 @@ def with_columns(
 # --- writing --------------------------------------------------------------------------------------
 
 
-def check_output(path: Path | None, *, source: str | Path) -> None:
-    """Raise ConfigError before any work if rows cannot be written there."""
-    if path is None or str(path) == STDIN:
-        return
-    if path.suffix.lower() not in WRITTEN_SUFFIXES:
+def check_output_path(path: Path, *, suffixes: Collection[str], or_else: str = "") -> None:
+    """Raise ConfigError if a file of these kinds cannot be written there."""
+    if path.suffix.lower() not in suffixes:
         raise ConfigError(
-            f"{path}: a `{path.suffix}` file; expected {', '.join(WRITTEN_SUFFIXES)}, or - for "
-            "JSONL on stdout. Name another."
+            f"{path}: a `{path.suffix}` file; expected {', '.join(suffixes)}{or_else}. "
+            "Name another."
         )
     if not path.absolute().parent.is_dir():
         raise ConfigError(
             f"{path}: no such folder; expected one to write into. Make it: "
             f"mkdir -p {path.absolute().parent}"
         )
+
+
+def check_output(path: Path | None, *, source: str | Path) -> None:
+    """Raise ConfigError before any work if rows cannot be written there."""
+    if path is None or str(path) == STDIN:
+        return
+    check_output_path(path, suffixes=WRITTEN_SUFFIXES, or_else=", or - for JSONL on stdout")
     if str(source) != STDIN and path.exists() and path.resolve() == Path(source).resolve():
         raise ConfigError(
             f"{path}: is the input; expected another file. Name one, nothing is lost."

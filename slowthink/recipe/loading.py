@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from slowthink.errors import ConfigError, did_you_mean
+from slowthink.errors import ConfigError, did_you_mean, wrong_type
 from slowthink.recipe import Recipe, Settings
 from slowthink.recipe.base import CONTAINS_SECRET
 from slowthink.serialise import is_file, load_yaml
@@ -126,6 +126,7 @@ def parse_settings(
     cls: type[S], data: dict[str, Any], *, where: str, overrides: Overrides = ()
 ) -> S:
     """Validated settings of class `cls`; `where` is their origin, for messages."""
+    _check_overrides(overrides)
     if isinstance(overrides, Mapping):
         for name, value in overrides.items():
             _set_value(data, name, as_setting(value), override=f"{name}={value}")
@@ -139,6 +140,15 @@ def parse_settings(
         lines = list(_explain(error, cls, data))
         problems = "\n".join(f"  {line}" for line in lines)
         raise ConfigError(f"{where}: {len(lines)} setting(s) cannot be used:\n{problems}") from None
+
+
+def _check_overrides(overrides: Any) -> None:
+    """Raise ConfigError for what is neither a mapping by name nor a list of texts."""
+    names = overrides if isinstance(overrides, list | tuple | Mapping) else [overrides]
+    wrong = [name for name in names if not isinstance(name, str) or names is not overrides]
+    if wrong:
+        expected = 'a mapping by name, e.g. {"seed": 1}. Or give a list of texts: ["seed=1"].'
+        raise ConfigError(wrong_type(wrong[0], "settings", expected))
 
 
 def _check_texts(value: Any, where: str, setting: str = "") -> None:

@@ -253,6 +253,7 @@ def test_labels_may_be_1_and_0_but_votes_need_answers() -> None:
         (lambda: st.find_leaks(["x"], []), "against: empty"),
         (lambda: st.find_leaks(["x"], {"mine": "abc"}), "against: 'abc' is a text"),
         (lambda: st.find_leaks(["x"], [5]), "against: 5 is of type int"),
+        (lambda: st.find_leaks(["x"], ["math500"], preset="s3"), "preset: Input .*; saw 's3'"),
         (lambda: st.run(5), "recipe: 5 is of type int; expected a recipe"),
         (lambda: st.Run(None), "root: None is of type NoneType; expected the folder of a run"),
     ],

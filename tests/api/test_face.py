@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import slowthink as st
+from slowthink.api.curve import Chart
 from slowthink.engines.replay import Script
 from tests.replayed import replay_models
 
@@ -125,6 +126,69 @@ def test_a_sweep_needs_reference_answers(model) -> None:
     problems = st.load_problems([{"question": "What is 6 * 7?", "answer": None}])
     with pytest.raises(st.DataError, match="none of 1 problems has a reference answer"):
         model.sweep(problems, caps=[4])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m.think(None), "question: None is of type NoneType; expected a text"),
+        (lambda m: m.think({"question": "x"}), "question: .* of type dict; expected a text"),
+        (lambda m: m.think("x", max_thinking_tokens="64"), "max_thinking_tokens: '64'; expected"),
+        (lambda m: m.think("x", max_thinking_tokens=6.5), "max_thinking_tokens: 6.5; expected"),
+        (lambda m: m.think("x", max_thinking_tokens=True), "max_thinking_tokens: True; expected"),
+        (lambda m: m.think("x", max_thinking_tokens=-1), "max_thinking_tokens: -1; expected"),
+        (lambda m: m.think("x", waits=1.5), "waits: 1.5; expected a whole number from 0"),
+        (lambda m: m.think("x", settings="seed=1"), r"settings: 'seed=1' .* expected a mapping"),
+        (lambda m: m.think("x", settings=5), "settings: 5 is of type int; expected a mapping"),
+        (lambda m: m.think("x", settings=[5]), "settings: 5 is of type int; expected a mapping"),
+        (lambda m: m.think("x", settings={5: 1}), "settings: 5 is of type int; expected a mapping"),
+        (lambda m: m.sweep("own.jsonl", caps=[4]), "problems: 'own.jsonl' is a text; expected"),
+        (lambda m: m.sweep(PROBLEMS, caps=[4]), "problem 0: .* of type dict; expected a Problem"),
+        (lambda m: m.sweep([], caps=8), r"caps: 8 is of type int; expected a list. Write \[8\]"),
+        (lambda m: m.sweep([], caps="48"), "caps: '48' is a text; expected a list"),
+        (lambda m: m.sweep([], caps=["4"]), "caps: '4'; expected a whole number from 0"),
+        (lambda m: m.sweep([], caps=[4], waits=1), "waits: 1 is of type int; expected a list"),
+        (lambda m: m.sweep([], caps=[4], num_samples=0), "num_samples: 0; expected .* from 1"),
+        (lambda m: st.load_model(engine="openai", urls="http://h/v1"), "urls: 'http://h/v1' is a"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_explained(model, call, message) -> None:
+    with pytest.raises(st.ConfigError, match=message):
+        call(model)
+
+
+def test_settings_of_the_loaded_model_are_not_changed_by_a_call(model) -> None:
+    with pytest.raises(st.ConfigError, match=r"engine\.dtype: .*, revision: .*: st.load_model"):
+        model.think("What is 6 * 7?", settings={"engine.dtype": "float32", "revision": "main"})
+    model.think("What is 6 * 7?", settings={"model": "scripts", "seed": 3})
+
+
+def test_a_closed_model_says_so(model) -> None:
+    assert repr(model) == "<Model scripts on replay>"
+    model.close()
+    assert repr(model) == "<Model scripts on replay, closed>"
+    with pytest.raises(st.ConfigError, match="scripts: the model is closed; .* st.load_model"):
+        model.think("What is 6 * 7?")
+    with pytest.raises(st.ConfigError, match="the model is closed"):
+        model.sweep(st.load_problems(PROBLEMS), caps=[4])
+
+
+def test_a_chart_is_saved_as_svg_into_a_folder_that_exists(tmp_path) -> None:
+    chart = Chart("<svg/>")
+    assert chart.save(tmp_path / "a.svg").read_text() == "<svg/>"
+    with pytest.raises(st.ConfigError, match="mkdir -p"):
+        chart.save(tmp_path / "none" / "a.svg")
+    with pytest.raises(st.ConfigError, match=r"a\.png: a `\.png` file; expected \.svg"):
+        chart.save(tmp_path / "a.png")
+
+
+def test_a_format_of_the_settings_can_be_the_models(monkeypatch) -> None:
+    replay_models(monkeypatch, SCRIPTS)
+    mine = {"start": "[think]\n", "end": "[answer]\n", "end_triggers": ["[answer]"]}
+    with st.load_model(
+        "scripts", engine="replay", format="mine", settings={"formats.mine": mine}
+    ) as model:
+        assert model.settings.chat.format == "mine"
 
 
 def test_the_built_in_format_is_detected_or_plain(monkeypatch) -> None:
