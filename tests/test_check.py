@@ -124,8 +124,44 @@ def test_an_unreadable_row_is_listed(tmp_path: Path) -> None:
     assert (data["num_rows"], data["num_problems"]) == (2, 1)
 
 
+def test_a_value_that_cannot_be_used_is_named_by_its_own_column(tmp_path: Path) -> None:
+    rows = [{"problem": "2 + 2?", "gold": "4"}, {"problem": 7, "gold": "4"}]
+    rows += [{"problem": "3 + 3?", "gold": {"x": 1}}]
+    data = check_files(write(tmp_path / "set.jsonl", *rows))
+    assert [row["reason"] for row in data["unreadable"]] == [
+        "`problem` is a number; expected a string",
+        "`gold` is an object; expected a string",
+    ]
+
+
 def test_a_folder_without_files_of_problems_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"contains no \.jsonl file; .*slowthink check RECIPE"):
+    with pytest.raises(DataError, match=r"no file of problems; .*slowthink check RECIPE"):
+        check_files(tmp_path)
+
+
+def test_files_of_a_folder_that_cannot_be_checked_are_all_named(tmp_path: Path, capsys) -> None:
+    write(tmp_path / "a.jsonl", PLAIN)
+    (tmp_path / "b.csv").write_text("question,answer\nWhat is 3 + 3?,6\n")
+    write(tmp_path / "scores.jsonl", {"id": 1, "score": 3})
+    write(tmp_path / "users.jsonl", {"name": "x"})
+    assert call("check", str(tmp_path)) == 1
+    text = capsys.readouterr().out
+    assert "a: 1 of 1" in text and "b: 1 of 1" in text
+    assert "not checked: scores.jsonl: no column `question`; the columns are id, score." in text
+    assert "not checked: users.jsonl: no column `question`; the columns are name." in text
+    assert "not ok: 2 files cannot be checked; expected problems. Name the column" in text
+    assert call("check", str(tmp_path), "--skip-bad", "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [Path(file["path"]).name for file in data["unchecked"]] == [
+        "scores.jsonl",
+        "users.jsonl",
+    ]
+
+
+def test_a_folder_of_which_no_file_can_be_checked_is_one_error(tmp_path: Path) -> None:
+    write(tmp_path / "scores.jsonl", {"id": 1, "score": 3})
+    write(tmp_path / "users.jsonl", {"name": "x"})
+    with pytest.raises(DataError, match=r"none of 2 files .*(?s:.)*are id, score\.(?s:.)*are name"):
         check_files(tmp_path)
 
 

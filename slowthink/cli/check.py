@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 PROBLEM_KINDS = ("refused", "ungradable", "doubtful", "unreadable")
 """Rows that need attention: the grader refuses the reference answer (this alone fails the check),
 there is no reference answer, its text contradicts its letter, or the row cannot be read."""
+FOLDER_SUFFIXES = (".jsonl", ".csv", ".parquet")
+"""Files of a folder that are checked; a `.json` there is as often a description."""
 MAX_PRINTED_ROWS = 20
 """Maximum number of printed rows of each kind; the JSON has all."""
 
 
 def check(
     source: Annotated[
-        str, typer.Argument(help="A recipe, a file of problems, or a folder of JSONL files.")
+        str, typer.Argument(help="A recipe, a file of problems, or a folder of such files.")
     ],
     set_: Set = None,
     question_field: row_files.QuestionField = None,
@@ -51,8 +53,8 @@ def check(
 ) -> None:
     """Check that the grader accepts every reference answer, and a recipe's training set.
 
-    Exits 1 if it refuses one, if rows of a file cannot be read (unless --skip-bad), or if train
-    would refuse the training set, as far as there is one.
+    Exits 1 if it refuses one, if rows of a file or files of a folder cannot be read (unless
+    --skip-bad), or if train would refuse the training set, as far as there is one.
 
     Example: slowthink check exam.csv --question-field prompt
     """
@@ -73,7 +75,7 @@ def check(
         data = check_files(Path(source), fields)
     for counts in data["sets"]:
         row_files.report_guesses(counts["name"], counts["guessed_columns"])
-    if _is_problem_file(source) and data["unreadable"] and not skip_bad:
+    if _is_problem_file(source) and (data["unreadable"] or data["unchecked"]) and not skip_bad:
         data["ok"] = False
     print_result(result_text(data), data, as_json=json_)
     if not data["ok"]:
@@ -100,18 +102,33 @@ def check_recipe(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
 
 
 def check_files(path: Path, fields: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Check a file of problems, or each JSONL file of a folder; `fields` names columns, as the
-    settings of a benchmark (`question_field`, …).
+    """Check a file of problems, or each JSONL, CSV and Parquet file of a folder; `fields` names
+    columns, as the settings of a benchmark (`question_field`, …).
 
-    Raises DataError if the folder has no JSONL file, or a file cannot be read.
+    `unchecked` has the files of a folder that cannot be read, or lack a column, with the reason.
+    Raises DataError if that is the only file, or each of them.
     """
-    paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    if not paths:
+    if not path.is_dir():
+        return _check_datasets([_dataset_in_file(path, fields or {})]) | {"unchecked": []}
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in FOLDER_SUFFIXES)
+    if not files:
         raise DataError(
-            f"{path}: contains no .jsonl file; expected files of problems. "
+            f"{path}: contains no file of problems; expected {', '.join(FOLDER_SUFFIXES)}. "
             "Name another folder, a file, or a recipe: slowthink check RECIPE"
         )
-    return _check_datasets([_dataset_in_file(file, fields or {}) for file in paths])
+    datasets, unchecked = [], []
+    for file in files:
+        try:
+            datasets.append(_dataset_in_file(file, fields or {}))
+        except DataError as error:
+            unchecked.append({"path": str(file), "reason": str(error)})
+    if not datasets:
+        reasons = "\n".join(f"  {file['reason']}" for file in unchecked)
+        raise DataError(
+            f"{path}: none of {len(files)} files can be checked; expected problems. Name the "
+            f"column, or another folder:\n{reasons}"
+        )
+    return _check_datasets(datasets) | {"unchecked": unchecked}
 
 
 def result_text(data: Mapping[str, Any]) -> str:
@@ -132,6 +149,7 @@ def result_text(data: Mapping[str, Any]) -> str:
         lines += [f"  {kind}: {_row_text(row)}" for row in rows[:MAX_PRINTED_ROWS]]
         if len(rows) > MAX_PRINTED_ROWS:
             lines.append(f"  {kind}: {len(rows) - MAX_PRINTED_ROWS} more, see --json")
+    lines += [f"  not checked: {file['reason']}" for file in data.get("unchecked", ())]
     lines += [f"training: {each['level']}: {each['text']}" for each in data.get("training", ())]
     lines += [
         f"needed before the run: {key['path']} is missing ({key['setting']}): {key['remedy']}"
@@ -146,6 +164,11 @@ def _remedy(data: Mapping[str, Any]) -> str:
     remedies = ["fix or drop the refused rows"] if data["refused"] else []
     if any(each["level"] == "refuse" for each in data.get("training", ())):
         remedies.append("see what training refuses above")
+    if files := data.get("unchecked"):
+        remedies.append(
+            f"{len(files)} files cannot be checked; expected problems. Name the column, move them, "
+            "or leave them out: --skip-bad"
+        )
     return "; ".join(remedies) or (
         f"{len(data['unreadable'])} rows cannot be read; expected none. Fix them, or leave them "
         "out: --skip-bad"

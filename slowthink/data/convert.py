@@ -50,12 +50,18 @@ class RowConverter:
     def convert(self, row: SourceRow) -> Problem:
         """The row as a held-out problem. Raises UnusableValue if a value cannot be used."""
         values = _merge_meta(row.values)
-        mapped = SourceRow(row.line, self._rename_columns(values))
+        mapped = SourceRow(row.line, self._mapped(values))
+        names = self.columns
+        columns = Columns(
+            question=names.question, answer=names.answer or "answer",
+            solution=names.solution or "solution", choices=names.choices or "choices",
+            domain="domain",
+        )  # fmt: skip
         origin = Origin(
             name=self.published.name,
             licence=self.published.licence,
         )
-        problem = make_problem(mapped, Columns(choices="choices", domain="domain"), origin)
+        problem = make_problem(mapped, columns, origin)
         return replace(
             problem,
             split=Split.HELDOUT,
@@ -66,8 +72,8 @@ class RowConverter:
             meta=json.dumps(self._other_columns(values), ensure_ascii=False, sort_keys=True),
         )
 
-    def _rename_columns(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with our own column names."""
+    def _mapped(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The parts of a problem under the row's own column names, which messages name."""
         names = self.columns
         question = self._question(values)
         domains = (_first_text(values.get(name)) for name in DOMAIN_COLUMNS)
@@ -76,13 +82,14 @@ class RowConverter:
         solution = _join_list(values.get(names.solution or "solution"), "solution", "\n")
         if self.shuffles(values):
             choices, answer = self._shuffled_options(question, values)
+        is_list = isinstance(choices, list)
         return {
             "id": values.get("id"),
-            "question": question,
-            "answer": answer,
-            "solution": solution,
-            "choices": choices if isinstance(choices, list) or names.choices else None,
             "domain": next(filter(None, domains), None),
+            names.choices or "choices": choices if is_list or names.choices else None,
+            names.solution or "solution": solution,
+            names.answer or "answer": answer,
+            names.question: question,
         }
 
     def _question(self, values: Mapping[str, Any]) -> Any:
