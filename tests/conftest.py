@@ -17,6 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
 
 from slowthink.grading import Grader
 from slowthink.records import Problem, Split, duplicate_key, problem_id
+from tests.tiny import tokenizer_once
 
 SLOW_AS_A_WHOLE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
 
@@ -84,6 +85,10 @@ def smollm() -> str:
 
 @pytest.fixture(scope="session")
 def smollm_tokenizer(smollm):
-    from slowthink.engines.models import load_tokenizer
+    return tokenizer_once(smollm)
 
-    return load_tokenizer(smollm)
+
+@pytest.fixture
+def tokenizers_once(monkeypatch) -> None:
+    """What loads a tokenizer gets the one that an earlier test loaded."""
+    monkeypatch.setattr("slowthink.engines.models.load_tokenizer", tokenizer_once)

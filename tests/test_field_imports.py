@@ -102,7 +102,7 @@ def test_an_end_without_a_reason_is_an_end() -> None:
 def test_templates_are_refused_or_pinned(smollm_tokenizer, make_problem) -> None:
     closing, dated, raising = inputs("chat templates")
     turns = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    tokenizer = copy.deepcopy(smollm_tokenizer)
+    tokenizer = copy.copy(smollm_tokenizer)
     tokenizer.chat_template = turns + closing["template end"]
     with pytest.raises(ConfigError, match="{thinking: true}"):
         prompt_ids(tokenizer, make_problem("Q"), ChatConfig(format="auto"))

@@ -211,7 +211,7 @@ def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
         "    with open(sys.argv[1], 'w') as file:\n"
         "        file.write('mine')\n"
         "        os.write(1, b'noise'), os.write(2, b'noise')\n"
-        "app.app = command\napp.main()\n"
+        "app.click_command = lambda: command\napp.main()\n"
     )
     done = subprocess.run(
         ["sh", "-c", '"$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, code, str(tmp_path / "file")],
@@ -254,7 +254,7 @@ def test_an_error_of_a_file_is_a_message(monkeypatch, capsys) -> None:
     def fail(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/data/x\x1b")
 
-    monkeypatch.setattr("slowthink.cli.app.app", fail)
+    monkeypatch.setattr("slowthink.cli.app.click_command", fail)
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     assert ended.value.code == 1

@@ -11,19 +11,18 @@ import importlib.util
 import json
 import random
 import shutil
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slowthink.engines.models import load_tokenizer
 from slowthink.engines.replay import ReplaySession
 from slowthink.pipeline import run as pipeline
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.recipe import SandboxSource
 from slowthink.recipe.loading import parse_recipe
 from slowthink.stages.pool.sandbox import sandbox_problems
+from tests.tiny import tokenizer_once
 
 DECIDED = (
     "*.parquet",
@@ -39,9 +38,6 @@ FARM = (
 )
 NEAR = FARM.replace("How many apple trees are left", "How many apple trees are then left")
 CHINESE = "某工厂计划用{}天生产零件900个，实际每天比原计划多生产15个，实际用了多少天？"
-
-
-tokenizer_once = cache(load_tokenizer)
 
 
 def stay_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,16 @@ every now and then, so that waits occur.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+
+from slowthink.engines.models import load_tokenizer
 
 END_PROBABILITY = 3e-5
 """About one draw in twenty ends at this."""
+
+tokenizer_once = cache(load_tokenizer)
+"""Loading a tokenizer takes longer than most tests."""
 
 
 def make_tiny_model(folder: Path, tokenizer, *, context: int = 2048) -> Path:

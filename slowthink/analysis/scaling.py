@@ -20,6 +20,7 @@ from slowthink.analysis.statistics import (
     Interval,
     none_if_nan,
     percentile_interval,
+    resampled_means,
 )
 from slowthink.stage_rows import EvaluationRow
 
@@ -69,11 +70,12 @@ def scaling_ci(
     Both arrays have shape (points, problems): a problem's mean thinking tokens and accuracy at each
     point of the curve.
     """
-    tokens_PQ, accuracy_PQ = np.asarray(tokens, float), np.asarray(accuracy, float)
-    slopes = [
-        scaling(_curve(tokens_PQ[:, indices], accuracy_PQ[:, indices]), per="doubling")
-        for indices in _resamples(tokens_PQ.shape[1], num=num_resamples, seed=seed)
-    ]
+    tokens_PR, accuracy_PR = (
+        resampled_means(np.asarray(values, float), num=num_resamples, seed=seed)
+        for values in (tokens, accuracy)
+    )
+    curves = zip(tokens_PR.T.tolist(), accuracy_PR.T.tolist(), strict=True)
+    slopes = [scaling(list(zip(*curve, strict=True)), per="doubling") for curve in curves]
     return percentile_interval([slope for slope in slopes if not math.isnan(slope)])
 
 
@@ -87,14 +89,9 @@ def performance_ci(
     accuracy_PQ = np.asarray(accuracy, float)
     if not accuracy_PQ.size:
         return NO_INTERVAL
-    resamples = _resamples(accuracy_PQ.shape[1], num=num_resamples, seed=seed)
-    return percentile_interval([accuracy_PQ[:, indices].mean(1).max() for indices in resamples])
-
-
-def _resamples(num_problems: int, *, num: int, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of problems sampled with replacement; shape (num, problems)."""
-    rng = np.random.default_rng(seed)
-    return rng.integers(num_problems, size=(num, num_problems))
+    return percentile_interval(
+        resampled_means(accuracy_PQ, num=num_resamples, seed=seed).max(axis=0)
+    )
 
 
 def _curve(tokens_PQ: Floats, accuracy_PQ: Floats) -> list[tuple[float, float]]:

@@ -176,7 +176,7 @@ def bootstrap_ci(
     """
     if not len(values):
         return NO_INTERVAL
-    means = _resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed)
+    means = resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed)
     return percentile_interval(means, confidence=confidence)
 
 
@@ -191,20 +191,22 @@ def macro_mean_ci(
     if not sets or not all(len(values) for values in sets):
         return NO_INTERVAL
     means = [
-        _resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed + i)
+        resampled_means(np.asarray(values, np.float64), num=num_resamples, seed=seed + i)
         for i, values in enumerate(sets)
     ]
     return percentile_interval(np.mean(means, axis=0))
 
 
-def _resampled_means(values: Floats, *, num: int, seed: int) -> Floats:
+def resampled_means(values: Floats, *, num: int, seed: int) -> Floats:
+    """Means over problems sampled with replacement: of values of shape (problems,) or (points,
+    problems), the means of shape (num,) or (points, num). All points have the same problems."""
     rng = np.random.default_rng(seed)
-    num_rows = max(1, _BLOCK_VALUES // len(values))
+    num_problems, num_rows = values.shape[-1], max(1, _BLOCK_VALUES // values.size)
     blocks = []
     for start in range(0, num, num_rows):
-        indices = rng.integers(len(values), size=(min(num_rows, num - start), len(values)))
-        blocks.append(values[indices].mean(axis=1))
-    return np.concatenate(blocks)
+        indices = rng.integers(num_problems, size=(min(num_rows, num - start), num_problems))
+        blocks.append(values[..., indices].mean(axis=-1))
+    return np.concatenate(blocks, axis=-1)
 
 
 def percentile_interval(values: Floats | Sequence[float], *, confidence: float = 0.95) -> Interval:
@@ -248,7 +250,7 @@ def paired_bootstrap(
     Raises ValueError if the lengths differ or are 0.
     """
     differences = _differences(a, b)
-    resampled = _resampled_means(differences, num=num_resamples, seed=seed)
+    resampled = resampled_means(differences, num=num_resamples, seed=seed)
     mean = float(differences.mean())
     as_far = np.abs(resampled - mean) >= abs(mean) - 1e-12
     p_value = (float(as_far.sum()) + 1) / (num_resamples + 1)

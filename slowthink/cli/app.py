@@ -8,9 +8,11 @@ partial results kept. A command's file imports heavy packages inside its functio
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -95,6 +97,12 @@ def options(
     """Options that come before a command."""
 
 
+@functools.cache
+def click_command() -> Callable[..., Any]:
+    """The commands as click runs them; typer would make all of them again at each call."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. A SlowthinkError is printed as a message, without a traceback, and so
     is an error of a file or a folder."""
@@ -102,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     hide_import_warnings()
     _open_streams()
     try:
-        exit_code = app(args=arguments, standalone_mode=False)
+        exit_code = click_command()(args=arguments, standalone_mode=False)
         _flush_stdout()
     except (typer.Abort, KeyboardInterrupt):
         exit_code = 130

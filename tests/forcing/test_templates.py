@@ -37,7 +37,7 @@ class Templated(ByteTokenizer):
 
 
 def with_template(tokenizer, template: str):
-    changed = copy.deepcopy(tokenizer)
+    changed = copy.copy(tokenizer)
     changed.chat_template = template
     return changed
 

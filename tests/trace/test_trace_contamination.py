@@ -137,7 +137,9 @@ def test_without_the_setting_nothing_is_checked_or_written(tmp_path: Path) -> No
     assert not list((tmp_path / "run").rglob("contamination.json"))
 
 
-def test_error_if_every_chain_is_contaminated_names_the_reason(tmp_path: Path) -> None:
+def test_error_if_every_chain_is_contaminated_names_the_reason(
+    tmp_path: Path, tokenizers_once: None
+) -> None:
     context = stage(tmp_path, write(tmp_path / "chains.jsonl", CHAINS[:1]))
     with pytest.raises(DataError, match=r"\(1 x holds a problem of own\).*Name other chains"):
         execute(context, trace.run, version=trace.STAGE_VERSION)

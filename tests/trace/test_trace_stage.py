@@ -15,6 +15,8 @@ from slowthink.recipe.loading import parse_recipe
 from slowthink.stages import pool, trace
 from slowthink.stages.report.excerpts import read_drops
 
+pytestmark = pytest.mark.usefixtures("tokenizers_once")
+
 SHARED = Path("/work/shared/data/traces")
 SANDBOX = {"kind": "sandbox", "num_problems": 18, "num_heldout": 9}
 

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,15 @@ from slowthink.stages.train.training_set import TrainingSet
 CONFIG = {"vocab_size": 49152, "eos_token_id": 2, "hidden_size": 8, "num_attention_heads": 2,
           "intermediate_size": 16, "num_hidden_layers": 1, "tie_word_embeddings": True}  # fmt: skip
 
+fingerprint_once = cache(tokenizer_fingerprint)
+
 
 def _trace(problem: Problem, tokenizer, **texts: str) -> Trace:
     texts = {"thinking": "17 + 25 = 42. So 42.", "response": "Final Answer: 42"} | texts
     return Trace(
         problem=problem, teacher="made", grade=Grade(verdict=Verdict.CORRECT),
         num_thinking_tokens=12, num_response_tokens=5,
-        tokenizer=tokenizer_fingerprint(tokenizer), **texts,
+        tokenizer=fingerprint_once(tokenizer), **texts,
     )  # fmt: skip
 
 
