@@ -101,10 +101,23 @@ def loaded(home: Path, mirror: str, *, offline: bool, revision: str | None = Non
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def cached(home: Path) -> bool:
+    """What the plan of a run sees in the cache that `loaded` fills."""
+    code = (
+        "from slowthink.data.hub import HubDataset, is_cached\n"
+        f"print(is_cached(HubDataset(hub_id={REPO!r}, split='test')))"
+    )
+    environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_DATASETS_CACHE", None)
+    return subprocess.check_output([sys.executable, "-c", code], env=environment) == b"True\n"
+
+
 def test_a_mirrors_set_is_loaded_with_its_commit_and_again_from_the_cache(
     mirror: str, tmp_path: Path
 ) -> None:
+    assert not cached(tmp_path)
     online = loaded(tmp_path, mirror, offline=False)
+    assert cached(tmp_path)
     source, answers = online
     assert answers == ["2", "3"]
     assert (source["hub_id"], source["revision"], source["split"]) == (REPO, COMMIT, "test")

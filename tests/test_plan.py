@@ -13,7 +13,7 @@ from huggingface_hub import constants
 
 from slowthink.cli.plan_text import plan_text
 from slowthink.cli.recipe_checks import check_recipe
-from slowthink.data.registry import limo_ten
+from slowthink.data.registry import limo_ten, published_datasets
 from slowthink.data.rows import estimate_rows
 from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline.plan import check_inputs, downloads, missing_inputs, missing_keys
@@ -231,6 +231,50 @@ def test_a_model_that_is_not_on_this_machine_is_needed_or_downloaded(tmp_path, m
     assert set(downloads(recipe, recipe.stages())) == {"someone/base", "someone/other"}
     served = recipe.model_copy(update={"engine": EngineConfig(kind="openai"), "train": None})
     assert downloads(served, ["evaluate"]) == []
+
+
+def test_published_sets_that_are_not_in_the_cache_are_needed_or_downloaded(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    Path("exam.jsonl").write_text('{"question": "2 + 2?", "answer": "4"}\n')
+    settings = {
+        "name": "t",
+        "pool": {"sources": [
+            {"kind": "hub", "hub_id": "someone/Their-Problems"},
+            {"kind": "hub", "hub_id": "someone/other", "mirror": str(tmp_path)},
+            {"kind": "catalogue", "name": "olympic-arena"},
+        ]},
+        "filter": {"contamination": {"benchmarks": [{"name": "aime25"}]}},
+        "evaluate": {
+            "benchmarks": [{"name": "math500"}, {"name": "aime24", "path": "exam.jsonl"}],
+            "arms": [{"name": "base", "model": "smollm2-135m", "caps": [8]}],
+        },
+    }  # fmt: skip
+    recipe = parse_recipe(settings)
+    needed = {m.setting: m.path for m in missing_inputs(recipe, recipe.stages())}
+    assert needed == {
+        "pool.sources.0.mirror": "someone/Their-Problems",
+        "pool.sources.2.path": f"olympic-arena ({published_datasets()['olympic-arena'].hub_id})",
+        "filter.contamination.benchmarks.0.path": "aime25 (MathArena/aime_2025)",
+        "evaluate.benchmarks.0.path": "math500 (HuggingFaceH4/MATH-500)",
+    }
+    Path("t.yaml").write_text(json.dumps(settings))
+    assert call("run", "t.yaml", "--dry-run") == 0
+    assert (
+        "  math500 (HuggingFaceH4/MATH-500) is missing (evaluate.benchmarks.0.path): --set "
+        "evaluate.benchmarks.0.path=FILE, or start once with a network, which fills the cache\n"
+    ) in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"math500 .*: no such cached dataset \(evaluate"):
+        check_inputs(recipe, ["evaluate"])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert missing_inputs(recipe, recipe.stages()) == []
+    assert downloads(recipe, ["evaluate"]) == ["HuggingFaceH4/MATH-500"]
+    cached = tmp_path / "hub/datasets/HuggingFaceH4___math-500/default/0.0.0/abc"
+    cached.mkdir(parents=True)
+    assert downloads(recipe, ["evaluate"]) == []
 
 
 def test_only_the_methods_of_domains_that_are_used_need_a_model() -> None:

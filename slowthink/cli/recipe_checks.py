@@ -57,7 +57,7 @@ def check_recipe(
         *(
             Diagnosis(name="file", ok=False, seen=f"{m.path} ({m.setting})", remedy=m.remedy)
             for m in missing_files(recipe, recipe.stages())
-            if not (elsewhere and m.kind == "model")
+            if not (elsewhere and m.kind in ("model", "cached dataset"))
         ),
         *(
             Diagnosis(name="download", ok=True, seen=f"{name}: from the Hub, unless offline")

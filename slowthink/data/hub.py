@@ -6,6 +6,7 @@ open_hub(HubDataset(hub_id="openai/gsm8k", config="main"), setting="pool.sources
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -74,6 +75,29 @@ def open_hub(dataset: HubDataset, *, setting: str) -> OpenedDataset:
     _check_commit(dataset, loaded_commit, setting)
     facts = _source_facts(dataset, loaded_commit or dataset.revision)
     return OpenedDataset(name=dataset.hub_id, rows=rows, facts=facts)
+
+
+def is_cached(dataset: HubDataset) -> bool:
+    """Whether `open_hub` has a copy to open without a network, of any configuration: files in the
+    Hub's cache, or what `datasets` prepared from them. Asks no network."""
+    try:
+        from huggingface_hub import constants, try_to_load_from_cache
+    except ImportError:
+        return False
+    if dataset.files:
+        paths = [
+            try_to_load_from_cache(
+                dataset.hub_id, name, repo_type="dataset", revision=dataset.revision
+            )
+            for name in dataset.files
+        ]
+        return all(isinstance(path, str) for path in paths)
+    cache = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME, "datasets"))
+    owner, _, name = dataset.hub_id.rpartition("/")
+    # `datasets` writes names in snake case: owner___math-500/default/0.0.0/COMMIT.
+    name = re.sub(r"([a-z\d])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name))
+    folder = cache.expanduser() / "___".join(filter(None, (owner, name.lower())))
+    return any(copy.is_dir() for copy in folder.glob("*/*/*"))
 
 
 def _source_facts(dataset: HubDataset, revision: str | None) -> dict[str, Any]:

@@ -68,13 +68,20 @@ def open_published(
             f"{setting}: {published.title} is not on a hub; expected a file of it "
             f"(see {published.origin}). Name one: --set {setting}.path=FILE"
         )
-    hub_id = published.hub_id or published.name
-    dataset = HubDataset(hub_id=hub_id, revision=revision, site=site, **vars(part))
+    dataset = hub_dataset(published, part, revision=revision, site=site)
     if path is None:
         return open_hub(dataset, setting=setting)
     if Path(path).is_dir():
         return open_folder(path, dataset, setting=f"{setting}.path")
     return open_file(path, setting=f"{setting}.path")
+
+
+def hub_dataset(
+    published: PublishedDataset, part: Part, *, revision: str | None, site: str = "huggingface"
+) -> HubDataset:
+    """Where one part of a published dataset is on a hub; without an id there, under its name."""
+    hub_id = published.hub_id or published.name
+    return HubDataset(hub_id=hub_id, revision=revision, site=site, **vars(part))
 
 
 def load_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> ProblemSet:

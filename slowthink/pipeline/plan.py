@@ -13,19 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from slowthink.data.registry import expected_problems
+from slowthink.data.hub import HubDataset, is_cached
+from slowthink.data.load import hub_dataset
+from slowthink.data.registry import expected_problems, find_benchmark, published_datasets
 from slowthink.data.rows import estimate_rows
 from slowthink.engines.models import can_download, is_here, is_path
 from slowthink.environment import environment_variable
 from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline.contract import INPUTS
 from slowthink.recipe import (
+    BenchmarkConfig,
     CatalogueSource,
     FileSource,
     FileTraces,
     HubSource,
     PoolSource,
     Recipe,
+    Settings,
     TeacherTraces,
 )
 from slowthink.recipe.loading import recipe_names
@@ -39,14 +43,14 @@ _FILE_SETTINGS = ("path", "input", "samples")
 
 @dataclass(frozen=True, kw_only=True)
 class MissingInput:
-    """A file, folder, model or key that a stage needs and that does not exist."""
+    """A file, folder, model, dataset or key that a stage needs and that does not exist."""
 
     setting: str
     path: str
-    """Of a model or an environment variable: its name."""
+    """Of a model, a dataset or an environment variable: its name."""
     command: str | None = None
     """The command that makes or sets it; None if only the user can provide it."""
-    kind: Literal["file", "model", "environment variable"] = "file"
+    kind: Literal["file", "model", "cached dataset", "environment variable"] = "file"
     value: str = "PATH"
     """What the setting is set to for another one."""
 
@@ -62,6 +66,8 @@ class MissingInput:
         change = "--set " + shlex.quote(f"{self.setting}={self.value}")
         if self.kind == "model" and not is_path(self.path):
             return f"{change}, or with a network: hf download {self.path}"
+        if self.kind == "cached dataset":
+            return f"{change}, or start once with a network, which fills the cache"
         return change
 
 
@@ -93,8 +99,9 @@ def key_settings(recipe: Recipe, stages: Sequence[str]) -> dict[str, str]:
 
 
 def missing_files(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
-    """Files and folders named in the settings of these stages that do not exist, and models that
-    are not on this machine and cannot be downloaded: with HF_HUB_OFFLINE, or of a folder."""
+    """Files and folders named in the settings of these stages that do not exist, and models and
+    datasets that are not on this machine and cannot be downloaded: with HF_HUB_OFFLINE, or of a
+    folder."""
     return [
         *(
             MissingInput(setting=setting, path=path, command=_command_for(Path(path)))
@@ -112,12 +119,58 @@ def missing_files(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
             for name, use in _absent_models(recipe, stages).items()
             if not can_download(name)
         ),
+        *(
+            MissingInput(
+                setting=setting,
+                path=hub_id if name == hub_id else f"{name} ({hub_id})",
+                kind="cached dataset",
+                value="FOLDER" if setting.endswith(".mirror") else "FILE",
+            )
+            for setting, (name, hub_id) in _absent_datasets(recipe, stages).items()
+            if not can_download(hub_id)
+        ),
     ]
 
 
 def downloads(recipe: Recipe, stages: Sequence[str]) -> list[str]:
-    """Models that these stages download when they start."""
-    return [name for name in _absent_models(recipe, stages) if can_download(name)]
+    """Models and datasets that these stages download when they start."""
+    absent = [*_absent_models(recipe, stages)]
+    absent += [hub_id for _, hub_id in _absent_datasets(recipe, stages).values()]
+    return [name for name in dict.fromkeys(absent) if can_download(name)]
+
+
+def _absent_datasets(recipe: Recipe, stages: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Name and Hub id of each dataset that these stages load from the Hugging Face hub and that is
+    not in its cache, by the setting that names a copy instead."""
+    return {
+        setting: (name, dataset.hub_id)
+        for place, section in sections(recipe)
+        if place and place[0] in stages
+        for setting, name, dataset in _hub_datasets(section, ".".join(map(str, place)))
+        if dataset.site == "huggingface" and not is_cached(dataset)
+    }
+
+
+def _hub_datasets(section: Settings, place: str) -> Iterator[tuple[str, str, HubDataset]]:
+    """The setting for a copy, the name, and the place on its hub of each part of the dataset that a
+    section names; none if it names a copy, or a set that is on no hub."""
+    if isinstance(section, HubSource) and section.mirror is None:
+        dataset = HubDataset(
+            hub_id=section.hub_id, config=section.hub_config, split=section.hub_split,
+            revision=section.revision, site=section.site,
+        )  # fmt: skip
+        yield f"{place}.mirror", section.hub_id, dataset
+    if not isinstance(section, BenchmarkConfig | CatalogueSource) or section.path is not None:
+        return
+    is_pool = isinstance(section, CatalogueSource)
+    sets = published_datasets("pool")
+    published = sets.get(section.name) if is_pool else find_benchmark(section.name)
+    if published is None or published.hub_id is None:
+        return
+    site = section.site if isinstance(section, CatalogueSource) else "huggingface"
+    for part in published.parts if is_pool else published.parts[:1]:
+        dataset = hub_dataset(published, part, revision=section.revision, site=site)
+        yield f"{place}.path", published.name, dataset
 
 
 def _absent_models(recipe: Recipe, stages: Sequence[str]) -> dict[str, ModelUse]:
