@@ -277,6 +277,15 @@ def test_published_sets_that_are_not_in_the_cache_are_needed_or_downloaded(
     assert downloads(recipe, ["evaluate"]) == []
 
 
+@pytest.mark.parametrize("place", ["evaluate", "filter.contamination"])
+def test_an_unknown_benchmark_is_refused_before_the_run(place, tmp_path) -> None:
+    """Not after the training, when the evaluation would load it."""
+    override = f"{place}.benchmarks=[{{name: math50}}]"
+    message = rf"{place}.benchmarks.0.name: `math50` is not .* \(did you mean `math500`\?\)"
+    with pytest.raises(ConfigError, match=message):
+        plan_of("quickstart", tmp_path, "filter.contamination={}", override)
+
+
 def test_only_the_methods_of_domains_that_are_used_need_a_model() -> None:
     domains = {"methods": ["lexical"], "llm": {"model": "someone/llm"}}
     settings = {"name": "t", "engine": {"kind": "transformers"}, "filter": {"domains": domains}}

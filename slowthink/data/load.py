@@ -63,11 +63,8 @@ def open_published(
 
     Raises ConfigError if the dataset is not on a hub and there is no path, and as `open_hub`.
     """
-    if published.hub_id is None and path is None:
-        raise ConfigError(
-            f"{setting}: {published.title} is not on a hub; expected a file of it "
-            f"(see {published.origin}). Name one: --set {setting}.path=FILE"
-        )
+    if path is None:
+        _require_hub_id(published, setting)
     dataset = hub_dataset(published, part, revision=revision, site=site)
     if path is None:
         return open_hub(dataset, setting=setting)
@@ -104,6 +101,34 @@ def load_benchmark(config: BenchmarkConfig, *, seed: int, setting: str) -> Probl
     )
 
 
+def registered_benchmark(config: BenchmarkConfig, *, setting: str) -> PublishedDataset | None:
+    """The registry's entry of a benchmark; None for a file under another name.
+
+    Raises ConfigError, before any work, if there is no file and the name is unknown or the set is
+    not on a hub.
+    """
+    listed = find_benchmark(config.name)
+    if config.path is not None:
+        return listed
+    if listed is None:
+        names = published_datasets("benchmark")
+        raise ConfigError(
+            f"{setting}.name: `{config.name}` is not a known benchmark"
+            f"{did_you_mean(config.name, names)}; expected one of {', '.join(names)}, or a file of "
+            f"your own. Name it: --set {setting}.path=FILE"
+        )
+    _require_hub_id(listed, setting)
+    return listed
+
+
+def _require_hub_id(published: PublishedDataset, setting: str) -> None:
+    if published.hub_id is None:
+        raise ConfigError(
+            f"{setting}: {published.title} is not on a hub; expected a file of it "
+            f"(see {published.origin}). Name one: --set {setting}.path=FILE"
+        )
+
+
 def read_benchmark(
     config: BenchmarkConfig, *, seed: int, setting: str
 ) -> tuple[PublishedDataset, SourceProblems]:
@@ -111,18 +136,11 @@ def read_benchmark(
 
     Raises as `load_benchmark`.
     """
-    listed = find_benchmark(config.name)
-    if config.path is not None:
-        opened = open_file(config.path, setting=f"{setting}.path")
-    elif listed is not None:
-        opened = open_published(listed, listed.parts[0], revision=config.revision, setting=setting)
+    listed = registered_benchmark(config, setting=setting)
+    if listed is None or config.path is not None:
+        opened = open_file(str(config.path), setting=f"{setting}.path")
     else:
-        names = published_datasets("benchmark")
-        raise ConfigError(
-            f"{setting}.name: `{config.name}` is not a known benchmark"
-            f"{did_you_mean(config.name, names)}; expected one of {', '.join(names)}, or a file of "
-            f"your own. Name it: --set {setting}.path=FILE"
-        )
+        opened = open_published(listed, listed.parts[0], revision=config.revision, setting=setting)
     published = listed or PublishedDataset(name=config.name, title=config.name, origin="")
     rows = list(opened.rows)
     columns, guessed = _map_columns(config, published, rows, opened.name, setting=setting)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from slowthink.data.load import ProblemSet
-from slowthink.data.registry import find_benchmark
+from slowthink.data.load import ProblemSet, registered_benchmark
 from slowthink.data.tables import read_records
 from slowthink.errors import GraderError
 from slowthink.grading import Grader, check_dependencies
@@ -139,7 +138,7 @@ def plan(recipe: Recipe) -> dict[str, object]:
     held_out = planned_heldout(recipe)
     sizes = [min(held_out, config.max_problems or held_out)] if held_out else []
     sizes += [
-        _benchmark_size(benchmark, f"evaluate.benchmarks.{index}.path")
+        _benchmark_size(benchmark, f"evaluate.benchmarks.{index}")
         for index, benchmark in enumerate(config.benchmarks)
     ]
     arms = [arm for arm in config.arms if arm.samples is None]
@@ -152,10 +151,11 @@ def plan(recipe: Recipe) -> dict[str, object]:
 
 
 def _benchmark_size(benchmark: BenchmarkConfig, setting: str) -> int:
-    """Problems of a benchmark: those of its file, else the registry's number."""
+    """Problems of a benchmark: those of its file, else the registry's number. Raises ConfigError
+    as `registered_benchmark`."""
+    dataset = registered_benchmark(benchmark, setting=setting)
     if benchmark.path is not None:
-        return file_rows(benchmark.path, setting=setting, limit=benchmark.max_problems)
-    dataset = find_benchmark(benchmark.name)
+        return file_rows(benchmark.path, setting=f"{setting}.path", limit=benchmark.max_problems)
     sizes = (dataset.num_problems if dataset else 0, benchmark.max_problems)
     return min((size for size in sizes if size), default=0)
 

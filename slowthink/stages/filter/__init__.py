@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slowthink.data.load import registered_benchmark
 from slowthink.errors import DataError
 from slowthink.pipeline.contract import StageContext, StageResult, count_values
 from slowthink.pipeline.plan import planned_problems
@@ -41,7 +42,11 @@ def run(context: StageContext) -> StageResult:
 
 
 def plan(recipe: Recipe) -> dict[str, object]:
-    """Maximum number of problems, attempts and generated tokens."""
+    """Maximum number of problems, attempts and generated tokens. Raises ConfigError for a benchmark
+    that is neither known nor a file, and as `planned_cost`."""
+    contamination = recipe.filter.contamination if recipe.filter else None
+    for index, benchmark in enumerate(contamination.benchmarks if contamination else ()):
+        registered_benchmark(benchmark, setting=f"filter.contamination.benchmarks.{index}")
     num_problems = planned_problems(recipe)
     return {"num_problems": num_problems} | planned_cost(recipe, num_problems=num_problems)
 
