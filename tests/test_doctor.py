@@ -158,6 +158,18 @@ def test_a_package_that_one_setting_of_training_needs_is_looked_for(
     assert failed(recipe, num_gpus=num_gpus)["package"] == missing
 
 
+def test_auto_settings_are_those_of_the_gpus_that_are_named(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    seen = {}
+    for options in ((), ("--gpus", "8xH100")):
+        call("doctor", "quickstart", *options, "--json")
+        findings = json.loads(capsys.readouterr().out)["findings"]
+        seen[options] = next(each["seen"] for each in findings if each["name"] == "auto")
+    here, there = seen.values()
+    assert "engine.batch_size=48 (no NVIDIA GPU)" in here
+    assert "engine.batch_size=256 (" in there and "engine.dtype=bfloat16 (H100 has" in there
+
+
 def test_training_is_predicted_for_other_gpus(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     train = {"input": str(tmp_path / "none.jsonl"), "gradient_checkpointing": True}

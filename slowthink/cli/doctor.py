@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,13 +122,13 @@ def _check_embedded_model() -> Diagnosis:
 
 
 def _machine(gpus: str | None) -> Machine | None:
-    """A machine with these GPUs; None for this one."""
+    """This machine with these GPUs instead of its own; None for this one."""
     if gpus is None:
         return None
-    from slowthink.engines.auto import Machine
+    from slowthink.engines.auto import this_machine
     from slowthink.stages.train.forecast import parse_gpus
 
-    return Machine(gpus=parse_gpus(gpus))
+    return replace(this_machine(), gpus=parse_gpus(gpus), has_other_gpu=False)
 
 
 def _check_recipe(
@@ -136,7 +137,7 @@ def _check_recipe(
     machine: Machine | None,
     tokens_per_second: float | None,
 ) -> list[Diagnosis]:
-    """The recipe's stages, its needs, and what its `auto` settings become on this machine."""
+    """The recipe's stages, its needs, and what its `auto` settings become on the machine."""
     from slowthink.cli.recipe_checks import check_recipe
     from slowthink.engines.models import EMBEDDED
     from slowthink.pipeline.resolve import resolve_run
@@ -144,7 +145,7 @@ def _check_recipe(
 
     try:
         recipe, root = open_recipe(source, overrides=overrides)
-        resolved = resolve_run(recipe, root, measure=False)
+        resolved = resolve_run(recipe, root, machine=machine, measure=False)
     except SlowthinkError as error:
         return [Diagnosis(name="recipe", ok=False, seen=str(error))]
     recipe = resolved.recipe

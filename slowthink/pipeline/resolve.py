@@ -105,10 +105,12 @@ def resolve_run(
     recipe: R,
     root: Path | None = None,
     *,
+    machine: Machine | None = None,
     measure: bool = True,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Resolved[R]:
-    """Settings for a run in this folder: what its `recipe.yaml` has, otherwise chosen now.
+    """Settings for a run in this folder: what its `recipe.yaml` has, otherwise chosen now, for this
+    machine or another one.
 
     Without `measure`, settings that need a measurement stay `auto`. `notify` receives a message
     before each measurement.
@@ -117,6 +119,7 @@ def resolve_run(
         recipe,
         saved=_saved_recipe(root) if root else None,
         workload=lambda place: planned_work(recipe, place),
+        machine=machine,
         measure=measure,
         notify=notify,
     )
