@@ -205,9 +205,15 @@ class ForcingMachine:
             token = self._pending_forced.popleft()
             self.ids.append(token)
             return Action(ActionKind.FORCE, token)
-        if self.state is not ChainState.OPEN or len(self.ids) >= self.cap or self._used_all_steps():
+        if self.is_over:
             return _STOP
         return Action(ActionKind.SAMPLE, banned=self._banned) if self._banned else _SAMPLE
+
+    @property
+    def is_over(self) -> bool:
+        """Whether thinking has ended, or reached the cap, once no forced id is left."""
+        is_open = self.state is ChainState.OPEN and len(self.ids) < self.cap
+        return not is_open or self._used_all_steps()
 
     def take_forced(self) -> tuple[int, ...]:
         """Return the ids that `next_action` would force one by one, all added to the ids."""

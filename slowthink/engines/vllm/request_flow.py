@@ -257,7 +257,7 @@ class Flow:
             if is_last:
                 return
         if (answer := self.answering) is None:
-            if not self._forced or self.thinking.next_action().kind is ActionKind.SAMPLE:
+            if not self._forced or not self.thinking.is_over:
                 yield self._thinking_instruction()
             return
         if (num_left := answer.max_tokens - len(answer.ids)) > 0:
@@ -276,12 +276,10 @@ class Flow:
         Returns how many tokens follow in this way, unless an end is declared or sampled."""
         machine = self.thinking
         if not self._forced and not self._thinking_is_over:
-            action = machine.next_action()
-            if action.kind is ActionKind.SAMPLE:
-                return machine.max_run
-            if action.kind is ActionKind.FORCE:
-                self._forced += [action.token, *machine.take_forced()]
-            else:
+            self._forced += machine.take_forced()
+            if not self._forced:
+                if not machine.is_over:
+                    return machine.max_run
                 self._end_thinking()
         if not self._forced:
             answer = self.answering
@@ -382,11 +380,11 @@ class Flow:
         if action.kind is ActionKind.RESAMPLE:
             self.num_sampled += 1
             machine.observe(token)
-        elif action.kind is ActionKind.REPLACE:
-            self.num_forced += 1
-            machine.next_action()
-        elif action.kind is ActionKind.STOP:
-            self._end_thinking()
+        elif action.kind is not ActionKind.KEEP:  # the token is the first that is forced
+            if action.kind is ActionKind.REPLACE:
+                self._forced += machine.take_forced()
+            else:
+                self._end_thinking()
             self.num_forced += 1
             del self._forced[0]
 
