@@ -32,6 +32,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from slowthink.errors import ConfigError
 from slowthink.forcing.formats import TokenFormat
@@ -134,8 +135,7 @@ class ActionKind(enum.Enum):
     """Discard the sampled token, if any; thinking has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """One instruction to the engine."""
 
     kind: ActionKind
@@ -228,8 +228,11 @@ class ForcingMachine:
         `trigger_probability` is P(any single-token trigger) and `argmax` the most likely id, both
         ignoring bans; only the end rules `probability` and `argmax` need them.
         """
-        if not self._banned and self._declares_end(token, trigger_probability, argmax):
-            return self._on_declared_end((token,) if token in self.rules.trigger_ids else ())
+        if not self._banned:
+            if token in self.rules.trigger_ids:
+                return self._on_declared_end((token,))
+            if self._rule_declares_end(trigger_probability, argmax):
+                return self._on_declared_end(())
         self._banned = frozenset()
         self.ids.append(token)
         if trigger := self._find_long_trigger():
@@ -287,10 +290,8 @@ class ForcingMachine:
 
     # -- declared ends --
 
-    def _declares_end(self, token: int, trigger_probability: float, argmax: int) -> bool:
+    def _rule_declares_end(self, trigger_probability: float, argmax: int) -> bool:
         rules = self.rules
-        if token in rules.trigger_ids:
-            return True
         if rules.end_rule == "argmax":
             return argmax in rules.trigger_ids
         return rules.end_rule == "probability" and trigger_probability >= rules.end_probability

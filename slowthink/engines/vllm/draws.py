@@ -40,6 +40,10 @@ class LogitEdit(enum.IntEnum):
     SELECT_SAMPLED = 4
 
 
+NO_EDIT, REPLACE_END, FORCE, SELECT_GREEDY, SELECT_SAMPLED = LogitEdit
+"""Its members: Python 3.11 calls a function for each `LogitEdit.NAME`."""
+
+
 @dataclass(frozen=True)
 class EditTensors:
     """The edits of all rows of a batch but those whose tokens are chosen here."""

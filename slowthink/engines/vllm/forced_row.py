@@ -12,7 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slowthink.engines.session import draw_uniform
-from slowthink.engines.vllm.draws import LogitEdit
+from slowthink.engines.vllm.draws import (
+    FORCE,
+    NO_EDIT,
+    REPLACE_END,
+    SELECT_GREEDY,
+    SELECT_SAMPLED,
+    LogitEdit,
+)
 from slowthink.engines.vllm.request_flow import (
     NO_END,
     RUNNER_UP,
@@ -107,7 +114,7 @@ class ForcedRow:
 
     def declare_end(self, index: int, sampled: int, end_probability: float, argmax: int) -> None:
         """Store the end that was declared at this output."""
-        is_replaced = self.edit is LogitEdit.REPLACE_END
+        is_replaced = self.edit is REPLACE_END
         replacement = self.end_replacement if is_replaced else -1
         self.history.ends[index] = DeclaredEnd(sampled, end_probability, argmax, replacement)
         self.due = index + 1
@@ -125,12 +132,12 @@ class ForcedRow:
     def _logit_edit(self) -> LogitEdit:
         instruction = self.instruction
         if instruction.forced:
-            return LogitEdit.FORCE
+            return FORCE
         if self.sampling.temperature:
-            return LogitEdit.SELECT_SAMPLED
+            return SELECT_SAMPLED
         if self.settings.engine_is_greedy:
             if instruction.end_replacement == NO_END and not instruction.banned:
-                return LogitEdit.NONE
+                return NO_EDIT
             if self.compiled.rules.end_rule == "drawn" and instruction.end_replacement >= 0:
-                return LogitEdit.REPLACE_END
-        return LogitEdit.SELECT_GREEDY
+                return REPLACE_END
+        return SELECT_GREEDY

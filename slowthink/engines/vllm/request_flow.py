@@ -429,7 +429,8 @@ class Flow:
             stop_ids = self.compiled.rules.trigger_ids  # they include those that end an answer
             if not stop_ids.isdisjoint(tokens):
                 last = min(last, next(i for i, token in enumerate(tokens) if token in stop_ids))
-            tokens = tokens[: last + 1]
+            if last + 1 < len(tokens):
+                tokens = tokens[: last + 1]
         end = ends.get(start + len(tokens) - 1)
         is_valid = end is not None and end.replacement in (-1, tokens[-1])
         return tokens, end if is_valid else None

@@ -22,7 +22,15 @@ from operator import eq, gt, itemgetter, ne
 import numpy as np
 import numpy.typing as npt
 
-from slowthink.engines.vllm.draws import END_RULES, FORCED_LOGIT, LogitEdit
+from slowthink.engines.vllm.draws import (
+    END_RULES,
+    FORCE,
+    FORCED_LOGIT,
+    NO_EDIT,
+    REPLACE_END,
+    SELECT_GREEDY,
+    LogitEdit,
+)
 from slowthink.engines.vllm.forced_row import ForcedRow
 from slowthink.engines.vllm.request_flow import ALWAYS
 
@@ -88,22 +96,25 @@ class RowTable:
         """Take these rows by slot; `num_slots`: the least number of slots. Of `slots` (None: all)
         only those with another row than before are written; where requests without a budget came
         and went, some lie beyond the last slot."""
-        self._grow(max(num_slots, max(rows, default=-1) + 1))
-        slots = range(len(self.rows)) if slots is None else slots
-        known = (slot for slot in slots if slot < len(self.rows))
-        changed = [slot for slot in known if self.rows[slot] is not rows.get(slot)]
+        if slots is None:
+            slots = range(max(len(self.rows), max(rows, default=-1) + 1))
+        changed = [slot for slot in slots if self._get(slot) is not rows.get(slot)]
+        self._grow(max(num_slots, max(changed, default=-1) + 1))
         for slot in changed:
             self._clear(slot)
         for slot in changed:
             if (row := rows.get(slot)) is not None:
                 self._set(slot, row)
 
+    def _get(self, slot: int) -> ForcedRow | None:
+        return self.rows[slot] if slot < len(self.rows) else None
+
     def _grow(self, num_slots: int) -> None:
         if (missing := num_slots - len(self.rows)) <= 0:
             return
         self.rows += [None] * missing
         self.lengths += [0] * missing
-        self.edits += [LogitEdit.NONE] * missing
+        self.edits += [NO_EDIT] * missing
         self._outputs += [_NO_OUTPUTS] * missing
         self._last_ids += _NO_OUTPUTS * missing
         self._num_observed += [0] * missing
@@ -126,7 +137,7 @@ class RowTable:
         self._outputs[slot], (self._last_ids[slot],) = _NO_OUTPUTS, _NO_OUTPUTS
         self._without_outputs.discard(slot)
         self._num_observed[slot] = self._end_steps[slot] = 0
-        self._set_edit(slot, LogitEdit.NONE)
+        self._set_edit(slot, NO_EDIT)
         self._after_line.pop(slot, None)
 
     def _set(self, slot: int, row: ForcedRow) -> None:
@@ -147,11 +158,11 @@ class RowTable:
         self._num_observed[slot] = row.num_observed
         self._enter(slot, row.due - len(row.outputs))
         self._set_edit(slot, row.edit)
-        if row.edit is LogitEdit.REPLACE_END:
+        if row.edit is REPLACE_END:
             ids = (self._replaced_by[slot], *_) = (row.end_replacement, *row.triggers)
             self.edit_ids = _widen(self.edit_ids, len(ids))
             self.edit_ids[slot] = _pad(ids, self.edit_ids.shape[1])
-        elif row.edit >= LogitEdit.SELECT_GREEDY:
+        elif row.edit >= SELECT_GREEDY:
             self._write_selection(slot, row)
         if (replacements := row.instruction.line_replacements) is None:
             self._after_line.pop(slot, None)
@@ -172,23 +183,25 @@ class RowTable:
 
     def _set_edit(self, slot: int, edit: LogitEdit) -> None:
         """Note the edit; its ids are written afterwards."""
-        self.edits_changed = True
-        if self.edits[slot] >= LogitEdit.SELECT_GREEDY or edit >= LogitEdit.SELECT_GREEDY:
-            self.selections_changed = True
+        former, self.edits[slot] = self.edits[slot], edit
         self._replaced_by[slot] = _NO_ID
-        is_forced = edit is LogitEdit.FORCE
-        if is_forced or edit is LogitEdit.REPLACE_END:
+        self.edits_changed = True
+        if former >= SELECT_GREEDY or edit >= SELECT_GREEDY:
+            self.selections_changed = True
+        if edit is FORCE:
+            self.forced_ids[slot] = None
+        if former is edit:
+            return
+        if edit is FORCE:
+            self.floors[slot, 0] = FORCED_LOGIT
+        elif former is FORCE:
+            self.floors[slot, 0] = -np.inf
+            del self.forced_ids[slot]
+        if edit is FORCE or edit is REPLACE_END:
             self.edited_slots.add(slot)
         elif slot in self.edited_slots:
             self.edited_slots.remove(slot)
             self.edit_ids[slot] = 0
-        if is_forced is not (slot in self.forced_ids):
-            self.floors[slot] = FORCED_LOGIT if is_forced else -np.inf
-        if is_forced:
-            self.forced_ids[slot] = None
-        else:
-            self.forced_ids.pop(slot, None)
-        self.edits[slot] = edit
 
     # -- outputs --
 
@@ -226,9 +239,9 @@ class RowTable:
         for slot in self._calendar.pop(self._step, ()):
             if self._end_steps[slot] == self._step:
                 row = self._row(slot)
-                num_left = row.due - len(row.outputs)
-                self._enter(slot, num_left)
-                if num_left <= 0:
+                if (num_left := row.due - len(row.outputs)) > 0:
+                    self._enter(slot, num_left)
+                else:
                     ending.append(slot)
         return ending
 

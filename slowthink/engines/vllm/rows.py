@@ -21,10 +21,12 @@ from slowthink.engines.vllm import draws
 from slowthink.engines.vllm.distributions import SamplingTensors
 from slowthink.engines.vllm.draws import (
     END_RULES,
+    REPLACE_END,
+    SELECT_GREEDY,
+    SELECT_SAMPLED,
     DecisionTensors,
     EditTensors,
     HostCopy,
-    LogitEdit,
 )
 from slowthink.engines.vllm.forced_row import ForcedRow
 from slowthink.engines.vllm.request_flow import RUNNER_UP
@@ -152,7 +154,7 @@ class Stepper:
     def _record_end(self, slot: int, row: ForcedRow) -> None:
         """Store the end that the last step declares in this row, if any."""
         index = self._last_lengths[slot]
-        if row.edit is LogitEdit.REPLACE_END:
+        if row.edit is REPLACE_END:
             if self._edited is not None and row.may_be_replaced(index):
                 line = slot if self._lines is None else self._lines[slot]
                 replacement, *triggers = self._edited.values()[line].tolist()
@@ -226,22 +228,25 @@ class Stepper:
             order = np.arange(self._num_lines) if self._order is None else self._order
             edits = np.array([table.edits[slot] for slot in order.tolist()])
             self._selections = [
-                self._selection(slots, is_sampled=edit is LogitEdit.SELECT_SAMPLED)
-                for edit in (LogitEdit.SELECT_GREEDY, LogitEdit.SELECT_SAMPLED)
+                self._selection(slots, is_sampled=edit is SELECT_SAMPLED)
+                for edit in (SELECT_GREEDY, SELECT_SAMPLED)
                 for slots in self._chunks(order[edits == edit], logits_BV.shape[-1])
             ]
         self._edits = None
         if table.edited_slots:
-            floor_B1 = None
-            if table.forced_ids:
-                floor_B1 = self._by_line(table.floors).to(logits_BV.dtype)
+            floor_B1 = self._by_line(table.floors) if table.forced_ids else None
+            if floor_B1 is not None and floor_B1.dtype is not logits_BV.dtype:
+                floor_B1 = floor_B1.to(logits_BV.dtype)
             self._edits = EditTensors(self._by_line(table.edit_ids), floor_B1)
         table.edits_changed = table.selections_changed = False
 
     def _by_line(self, values: Any) -> torch.Tensor:
         """Values by slot in the order of the logits, on the device."""
-        lines = values[: self._num_lines] if self._order is None else values[self._order]
-        return self._to_device(lines)
+        if self._order is not None:
+            values = values[self._order]
+        elif len(values) > self._num_lines:
+            values = values[: self._num_lines]
+        return self._to_device(values)
 
     def _to_device(self, values: Any) -> torch.Tensor:
         return draws.to_device(values, self.device)
