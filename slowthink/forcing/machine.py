@@ -211,9 +211,11 @@ class ForcingMachine:
 
     @property
     def is_over(self) -> bool:
-        """Whether thinking has ended, or reached the cap, once no forced id is left."""
-        is_open = self.state is ChainState.OPEN and len(self.ids) < self.cap
-        return not is_open or self._used_all_steps()
+        """Whether thinking has ended, or used its tokens or steps, once no forced id is left."""
+        if self.state is not ChainState.OPEN or len(self.ids) >= self.cap:
+            return True
+        counter, steps = self._step_counter, self.steps
+        return counter is not None and steps is not None and counter.update(self.ids) >= steps
 
     def take_forced(self) -> tuple[int, ...]:
         """Return the ids that `next_action` would force one by one, all added to the ids."""
@@ -228,11 +230,8 @@ class ForcingMachine:
         `trigger_probability` is P(any single-token trigger) and `argmax` the most likely id, both
         ignoring bans; only the end rules `probability` and `argmax` need them.
         """
-        if not self._banned:
-            if token in self.rules.trigger_ids:
-                return self._on_declared_end((token,))
-            if self._rule_declares_end(trigger_probability, argmax):
-                return self._on_declared_end(())
+        if not self._banned and self._declares_end(token, trigger_probability, argmax):
+            return self._on_declared_end((token,) if token in self.rules.trigger_ids else ())
         self._banned = frozenset()
         self.ids.append(token)
         if trigger := self._find_long_trigger():
@@ -280,18 +279,14 @@ class ForcingMachine:
             wait_string = self.rules.wait_string_ids(self.num_waits)
             action = Action(ActionKind.FORCE, wait_string[0]) if wait_string else _RESAMPLE
             valid_up_to = self.cap - len(wait_string)
-        if self._banned or self._depends_on_ids:
-            return action, 1
-        return action, max(1, valid_up_to - len(self.ids))
-
-    def _used_all_steps(self) -> bool:
-        counter, steps = self._step_counter, self.steps
-        return counter is not None and steps is not None and counter.update(self.ids) >= steps
+        return action, max(1, min(self.max_run, valid_up_to - len(self.ids)))
 
     # -- declared ends --
 
-    def _rule_declares_end(self, trigger_probability: float, argmax: int) -> bool:
+    def _declares_end(self, token: int, trigger_probability: float, argmax: int) -> bool:
         rules = self.rules
+        if token in rules.trigger_ids:
+            return True
         if rules.end_rule == "argmax":
             return argmax in rules.trigger_ids
         return rules.end_rule == "probability" and trigger_probability >= rules.end_probability
