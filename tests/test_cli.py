@@ -11,6 +11,8 @@ import pytest
 import typer
 
 from slowthink.cli.app import app, main
+from slowthink.cli.generate import _read_questions
+from slowthink.errors import DataError
 from slowthink.recipe import STAGES
 
 COMMANDS = (
@@ -24,6 +26,26 @@ def call(*arguments: str) -> int:
     with pytest.raises(SystemExit) as stop:
         main(list(arguments))
     return stop.value.code or 0
+
+
+def test_generate_reads_questions_by_their_usual_names_and_in_any_kind_of_file(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("exam.csv").write_text("problem,options,id\n3 加 4 等于多少?,,a\n1 + 1?,,b\n")
+    first, second = _read_questions(Path("exam.csv"))
+    assert (first.question, first.language, second.language) == ("3 加 4 等于多少?", "zh", "en")
+    assert "question is read from column `problem`" in capsys.readouterr().err
+    Path("two.jsonl").write_text(
+        '{"q": "1 + 1?", "choices": ["1", "2"], "language": "fr"}\n{"q": ""}\n'
+    )
+    with pytest.raises(DataError, match=r"no column for the question; the columns are q, choices"):
+        _read_questions(Path("two.jsonl"))
+    with pytest.raises(DataError, match=r"two.jsonl:2: `q` is missing or empty .* Fix the row"):
+        _read_questions(Path("two.jsonl"), "q")
+    Path("two.jsonl").write_text('{"q": "1 + 1?", "choices": ["1", "2"], "language": "fr"}\n')
+    (problem,) = _read_questions(Path("two.jsonl"), "q")
+    assert (problem.choices, problem.language) == (("1", "2"), "fr")
 
 
 def test_help_lists_commands_in_the_order_of_the_pipeline() -> None:

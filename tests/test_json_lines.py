@@ -31,7 +31,7 @@ def write(folder: Path, *rows: dict[str, Any]) -> Path:
 def test_a_separator_in_a_string_ends_no_row(tmp_path: Path, separator: str) -> None:
     texts = [f"One{separator}and {number}" for number in (2, 3)]
     path = write(tmp_path, *({"question": text, "response": "3"} for text in texts))
-    assert [question for question, _ in _read_questions(path)] == texts
+    assert [problem.question for problem in _read_questions(path)] == texts
     rows = [row for row in read_rows(path, setting="x") if isinstance(row, SourceRow)]
     assert [row.values["question"] for row in rows] == texts
     assert [sample.question for sample in read_stored(path, setting="x").samples] == texts

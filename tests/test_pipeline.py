@@ -333,7 +333,7 @@ def test_an_interrupted_run_can_be_resumed(recipe_file, tmp_path) -> None:
     child.send_signal(signal.SIGINT)
     stderr = child.communicate(timeout=60)[1]
     assert child.returncode == 130
-    assert "finished work is kept" in stderr
+    assert "finished work in a run folder or a ledger is kept" in stderr
     assert run_into(recipe_file, root)[0].skipped
 
 

@@ -127,7 +127,10 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         exit_code = _show_usage_error(error)
     if exit_code == 130:
-        _print_error("interrupted; finished work is kept. Run the same command again to continue")
+        _print_error(
+            "interrupted; finished work in a run folder or a ledger is kept. Run the same command "
+            "again to continue"
+        )
     if arguments is None:
         end_process(exit_code or 0)
     sys.exit(exit_code)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slowthink.cli import options
+from slowthink.cli import options, row_files
 from slowthink.errors import ConfigError, DataError
-from slowthink.serialise import is_file, json_lines, printable, read_text
+from slowthink.serialise import is_file, printable
 
 if TYPE_CHECKING:
     from slowthink.recipe import Generation
@@ -26,8 +26,9 @@ _PATH = re.compile(r"\S+\.(jsonl?|txt|csv|parquet)", re.IGNORECASE)
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="One question; not with --file.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="JSONL file of rows with a `question`.")
+        Path | None, typer.Option("--file", help="JSONL, CSV or Parquet file of questions.")
     ] = None,
+    question_field: row_files.QuestionField = None,
     model: options.Model = "smollm2-135m",
     thinking_format: options.ThinkingFormat = "plain",
     cap: options.Cap = 128,
@@ -57,11 +58,7 @@ def generate(
         )
     from slowthink.api.model import as_problem, generation_settings
 
-    if file is None:
-        problems = [as_problem(prompt or "")]
-    else:
-        rows = enumerate(_read_questions(file))
-        problems = [as_problem(question, row, language=name) for row, (question, name) in rows]
+    problems = [as_problem(prompt or "")] if file is None else _read_questions(file, question_field)
     settings = generation_settings(
         "generate", model=model, format=thinking_format, wait_strings=wait_string,
         answer_tokens=answer_tokens, temperature=temperature, seed=seed, settings=set_ or (),
@@ -88,18 +85,23 @@ def print_notice(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
-def _read_questions(path: Path) -> list[tuple[str, str]]:
-    """Questions of a JSONL file, each with its language."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file; expected rows with a `question`. Check the path.")
-    questions = []
-    for number, line in json_lines(read_text(path)):
-        try:
-            row = json.loads(line)
-            questions.append((str(row["question"]), str(row.get("language") or "en")))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise DataError(
-                f"{path}:{number}: saw {line[:60]!r}; expected an object with a `question`. "
-                "Fix the row."
-            ) from None
-    return questions
+def _read_questions(path: Path, question_field: str | None = None) -> list[Problem]:
+    """The questions of a file, each with its options and the language that its row states, or that
+    is detected. Raises DataError for a row without a question."""
+    from slowthink.data.language import stated_language
+    from slowthink.data.user_files import read_user_file
+
+    file = read_user_file(path)
+    texts = file.texts(file.require_column("question", question_field))
+    row_files.report_guesses(file.name, file.guessed, options=("question",))
+    if file.bad_rows:
+        first = min(file.bad_rows, key=lambda row: row.line)
+        raise DataError(
+            f"{path}:{first.line}: {first.reason} ({first.evidence.strip():.60}); expected a "
+            "question in each row. Fix the row."
+        )
+    problems = [(row_files.row_problem(row, text), row.values) for row, text in texts]
+    return [
+        replace(problem, language=stated_language(values) or problem.language)
+        for problem, values in problems
+    ]
