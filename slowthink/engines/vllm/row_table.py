@@ -41,6 +41,8 @@ ON_END, BANNED, RULE, TOP_K, NUM_TRIGGERS = range(5)
 TEMPERATURE, TOP_P, MIN_P, END_PROBABILITY = range(4)
 """Lines of `RowTable.floats`."""
 _NO_ID = -9
+_UNKNOWN_ID = -1
+"""An output that vLLM, scheduling asynchronously, does not have on the host yet."""
 _NO_OUTPUTS = [2**40]
 """Outputs of a slot whose row has none: known, and no id that is looked for."""
 _last_of = itemgetter(-1)
@@ -226,11 +228,11 @@ class RowTable:
             *self._ending_slots(),
             *compress(all_slots, map(eq, last_ids, self._replaced_by)),
             *compress(all_slots, map(gt, self._num_observed, self.lengths)),
-            *(self._unknown_slots() if min(last_ids, default=0) < 0 else ()),
+            *(self._unknown_slots() if _UNKNOWN_ID in last_ids else ()),
         ]
 
     def _unknown_slots(self) -> list[int]:
-        return [slot for slot, token in enumerate(self._last_ids) if token < 0]
+        return [slot for slot, token in enumerate(self._last_ids) if token == _UNKNOWN_ID]
 
     def _ending_slots(self) -> list[int]:
         """Slots whose instruction has ended."""
