@@ -27,7 +27,7 @@ def faults(*overrides: str) -> list[str]:
         ("pool.sources=[{kind: file}]", "pool.sources.0.path: missing"),
         ("evaluate.protocols=[3]", "evaluate.protocols.0: Input should be a valid string, or: "),
         ("train.micro_batch_size=x", "train.micro_batch_size: Input should be a valid integer"),
-        ("evaluate.arms.0.caps=x", "evaluate.arms.0.caps: Input should be a valid tuple"),
+        ("evaluate.arms.0.caps=x", "evaluate.arms.0.caps: Input should be a list, e.g. [x]"),
         ("filter.difficulty.num_attempt=3", "filter.difficulty.num_attempt: unknown key"),
         ("evaluate.protocols=[{nam: x}]", "evaluate.protocols.0."),
     ],

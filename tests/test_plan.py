@@ -160,6 +160,20 @@ def test_finished_stages_are_marked_and_their_speed_is_used(tmp_path, monkeypatc
     assert plan_of("quickstart", tmp_path)["tokens_per_second"] is None, "an older manifest"
 
 
+def test_stages_that_read_a_changed_one_are_not_done(tmp_path, monkeypatch) -> None:
+    """`--update` runs them again; `evaluate` reads the pool's held-out problems."""
+    (tmp_path / "recipe.yaml").touch()
+    monkeypatch.setattr("slowthink.pipeline.run_plan.check_run_folder", lambda _: None)
+    monkeypatch.setattr(
+        "slowthink.pipeline.run_plan._status",
+        lambda r, root, s: "done" if s != "trace" else "changed",
+    )
+    plan = plan_of("quickstart", tmp_path)
+    changed = [stage for stage, status in plan["status"].items() if status == "changed"]
+    assert changed == ["trace", "select", "train", "evaluate", "report"]
+    assert plan["estimated_tokens"] == plan["plan"]["evaluate"]["estimated_tokens"]
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -102,6 +102,12 @@ def test_all_errors_are_reported_at_once_with_the_closest_name() -> None:
         ),
         ("evaluate.protocols=[{name: x, draws: {num_samples: 2}}]", "temperature above 0"),
         ("filter.difficulty.min_pass_rate=0.9", "no problem could be kept"),
+        ("evaluate.arms=x", "evaluate.arms: Input should be a list, e.g. [x]; saw 'x'"),
+        ("train=5", "train: Input should be a mapping of settings; saw 5"),
+        (
+            "evaluate.arms.0.forcing.wait_strings=Hmm",
+            "a list, e.g. [Hmm], or: Input should be a mapping; saw 'Hmm'",
+        ),
     ],
 )
 def test_a_bad_override_is_explained(override, expected) -> None:
@@ -123,6 +129,23 @@ def test_a_bad_file_is_explained(tmp_path, text, expected) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=expected):
+        load_recipe(str(path))
+
+
+def test_a_recipe_to_extend_that_cannot_be_read_is_named_with_the_one_that_extends_it(
+    tmp_path,
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("extends: quickstrat")
+    with pytest.raises(ConfigError, match=r"r\.yaml: extends: recipe `quickstrat`: no such file"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("name", ["exam.csv", "exam.jsonl", "exam.parquet"])
+def test_a_file_of_rows_is_no_recipe(tmp_path, name) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"question,answer\xff\n")
+    with pytest.raises(ConfigError, match=rf"a file of rows; .* init own-data --data .*{name}"):
         load_recipe(str(path))
 
 

@@ -66,7 +66,8 @@ def read_rows(path: str | Path, *, setting: str | None) -> Iterator[SourceRow | 
         return
     reader = READERS.get(path.suffix.lower())
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected {', '.join(READERS)}. Name one{hint}")
+        seen = "is a folder" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: {seen}; expected {', '.join(READERS)}. Name one{hint}")
     if reader is None:
         raise DataError(
             f"{path}: a `{path.suffix}` file; expected {', '.join(READERS)}. "

@@ -33,7 +33,7 @@ def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None)
     check_run_folder(root)
     resolved = resolve_run(recipe, root, measure=False)
     recipe, selected = resolved.recipe, list(stages or recipe.stages())
-    status = {stage: _status(recipe, root, stage) for stage in selected}
+    status = _statuses(recipe, root, selected)
     pending = [stage for stage in selected if status[stage] != "done"]
     plan = {stage: stage_module(stage).plan(recipe) for stage in selected}
     num_tokens = sum(
@@ -53,6 +53,18 @@ def plan_run(recipe: Recipe, root: Path, *, stages: Sequence[str] | None = None)
         "tokens_per_second": speed,
         "estimated_minutes": num_tokens / speed / 60 if speed else None,
     }
+
+
+def _statuses(recipe: Recipe, root: Path, stages: Sequence[str]) -> dict[str, str]:
+    """The status of each stage; those that read a changed or damaged one count as changed, since an
+    update runs them again."""
+    statuses: dict[str, str] = {}
+    for stage in stages:
+        inputs = (statuses.get(name) for name in stage_inputs(recipe, root, stage))
+        is_outdated = any(status in ("changed", "damaged") for status in inputs)
+        own = _status(recipe, root, stage)
+        statuses[stage] = "changed" if is_outdated and own == "done" else own
+    return statuses
 
 
 def _status(recipe: Recipe, root: Path, stage: str) -> str:

@@ -86,7 +86,10 @@ def _read_settings(source: str, extending: tuple[str, ...] = ()) -> tuple[str, d
         )
     beside = Path(where).parent / base
     base = str(beside) if is_file(beside) and is_file(Path(where)) else base
-    return where, _merge(_read_settings(base, (*extending, where))[1], data)
+    try:
+        return where, _merge(_read_settings(base, (*extending, where))[1], data)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: extends: {error}") from None
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -182,6 +185,11 @@ def without_removed_settings(settings: Any, prefix: str = "") -> Any:
 
 def _read_source(source: str) -> tuple[str, str]:
     path = Path(source)
+    if is_file(path) and path.suffix.lower() in (".csv", ".jsonl", ".parquet"):
+        raise ConfigError(
+            f"{source}: a file of rows; expected a recipe or a run folder. Write a recipe for it: "
+            f"slowthink init own-data --data {source}"
+        )
     if is_file(path):
         if (size := path.stat().st_size) > MAX_RECIPE_BYTES:
             raise ConfigError(
@@ -309,11 +317,25 @@ def _fault(setting: str, items: Sequence[Any], cls: type[Settings]) -> str:
         return f"{setting}: unknown key{hint}"
     if item["type"] == "missing":
         return f"{setting}: missing; this setting is required"
-    messages = dict.fromkeys(item["msg"].removeprefix("Value error, ") for item in items)
+    messages = dict.fromkeys(map(_message, items))
     text = f"{setting}: {', or: '.join(messages)}".removeprefix(": ")
     if item["type"] == CONTAINS_SECRET:
         return text
     return f"{text}; saw {_URL_CREDENTIALS.sub('//…@', repr(item['input']))[:80]}"
+
+
+def _message(item: Any) -> str:
+    """What is wrong with a value; kinds of YAML in place of Python's classes."""
+    match item["type"]:
+        case "tuple_type" | "list_type":
+            value = item["input"]
+            example = f", e.g. [{value!s:.40}]" if isinstance(value, str | int | float) else ""
+            return f"Input should be a list{example}"
+        case "dict_type":
+            return "Input should be a mapping"
+        case "model_type" | "model_attributes_type":
+            return "Input should be a mapping of settings"
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 def _known_keys(location: tuple[int | str, ...], cls: type[Settings]) -> list[str]:
