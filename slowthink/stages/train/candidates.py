@@ -5,18 +5,13 @@ work/train/candidates/step-38/model    as an engine reads it; complete or absent
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from torch.nn import Parameter
-from transformers import TrainerCallback
 
 from slowthink.recipe import TrainConfig
-from slowthink.stages.train.checkpoint import CANDIDATES
 from slowthink.stages.train.schedule import PlannedStep
 from slowthink.stages.train.stop import epoch_ends
 
@@ -27,29 +22,6 @@ def candidate_steps(schedule: Sequence[PlannedStep], config: TrainConfig) -> fro
         return frozenset()
     every = config.dev.every_epochs
     return frozenset(epoch_ends(schedule)[every - 1 :: every]) - {len(schedule)}
-
-
-class SaveCandidates(TrainerCallback):  # type: ignore[misc]
-    """Calls `save(model, folder)` after each of these steps; in all processes."""
-
-    def __init__(
-        self, steps: frozenset[int], work: Path, save: Callable[[Any, Path], None]
-    ) -> None:
-        self._steps, self._work, self._save = steps, work, save
-
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
-        """Save after the update, before a checkpoint for resuming is written."""
-        if state.global_step not in self._steps:
-            return
-        name = f"step-{state.global_step}"
-        part, target = self._work / CANDIDATES / f"partial-{name}", self._work / CANDIDATES / name
-        if args.process_index == 0:
-            shutil.rmtree(part, ignore_errors=True)
-        with unchanged(model):
-            self._save(model, part / "model")
-        if args.process_index == 0:
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(part, target)
 
 
 @contextmanager

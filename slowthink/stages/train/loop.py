@@ -19,7 +19,7 @@ from slowthink.engines.transformers.session import keep_freed_memory
 from slowthink.errors import EngineError
 from slowthink.pipeline.run_folder import peak_rss_mb
 from slowthink.recipe import TrainConfig
-from slowthink.stages.train.candidates import SaveCandidates, candidate_steps
+from slowthink.stages.train.candidates import candidate_steps
 from slowthink.stages.train.checkpoint import (
     PARTIAL,
     check_files,
@@ -43,7 +43,7 @@ from slowthink.stages.train.processes import (
 )
 from slowthink.stages.train.schedule import PlannedStep, make_schedule, step_sizes
 from slowthink.stages.train.stop import stopping_step
-from slowthink.stages.train.trainer import CompletionTrainer, make_trainer
+from slowthink.stages.train.trainer import CompletionTrainer, SaveCandidates, make_trainer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ read every few steps (`step_log`).
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,13 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from slowthink.recipe import TrainConfig
-from slowthink.stages.train.checkpoint import PARTIAL, move_into_place, write_processes
+from slowthink.stages.train.candidates import unchanged
+from slowthink.stages.train.checkpoint import (
+    CANDIDATES,
+    PARTIAL,
+    move_into_place,
+    write_processes,
+)
 from slowthink.stages.train.examples import TrainingExample
 from slowthink.stages.train.guard import LossGuard
 from slowthink.stages.train.loss import completion_loss
@@ -205,6 +212,29 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report a finished optimiser step."""
         self._progress(state.global_step, state.max_steps)
+
+
+class SaveCandidates(TrainerCallback):  # type: ignore[misc]
+    """Calls `save(model, folder)` after each of these steps; in all processes."""
+
+    def __init__(
+        self, steps: frozenset[int], work: Path, save: Callable[[Any, Path], None]
+    ) -> None:
+        self._steps, self._work, self._save = steps, work, save
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        """Save after the update, before a checkpoint for resuming is written."""
+        if state.global_step not in self._steps:
+            return
+        name = f"step-{state.global_step}"
+        part, target = self._work / CANDIDATES / f"partial-{name}", self._work / CANDIDATES / name
+        if args.process_index == 0:
+            shutil.rmtree(part, ignore_errors=True)
+        with unchanged(model):
+            self._save(model, part / "model")
+        if args.process_index == 0:
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(part, target)
 
 
 def make_trainer(
