@@ -103,6 +103,7 @@ def test_all_errors_are_reported_at_once_with_the_closest_name() -> None:
         ("evaluate.protocols=[{name: x, draws: {num_samples: 2}}]", "temperature above 0"),
         ("filter.difficulty.min_pass_rate=0.9", "no problem could be kept"),
         ("evaluate.arms=x", "evaluate.arms: Input should be a list, e.g. [x]; saw 'x'"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0; saw -1"),
         ("train=5", "train: Input should be a mapping of settings; saw 5"),
         (
             "evaluate.arms.0.forcing.wait_strings=Hmm",

@@ -173,7 +173,7 @@ def _show_usage_error(error: Exception) -> int:
     if not hasattr(error, "show"):
         raise error
     if isinstance(getattr(error, "message", None), str):
-        error.message = printable(error.message)  # type: ignore[attr-defined]
+        error.message = printable(error.message.removeprefix("Value error, "))  # type: ignore[attr-defined]
     error.show()
     return 2
 

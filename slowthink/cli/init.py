@@ -66,7 +66,8 @@ def init(
     if kind not in KINDS or data is None:
         raise ConfigError(
             f"init: saw {kind!r} and {'no file' if data is None else data}; expected one of "
-            f"{', '.join(KINDS)}, and a file of problems. Write: slowthink init own-data --data F"
+            f"{', '.join(KINDS)}, and a file of problems. Name both: "
+            "slowthink init own-data --data FILE"
         )
     path = out or Path(f"{_safe_name(data.stem)}.yaml")
     if path.exists():

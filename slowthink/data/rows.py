@@ -107,8 +107,9 @@ def estimate_rows(path: str | Path, *, setting: str) -> int:
     if (path / "data.parquet").is_file():
         path = path / "data.parquet"
     if not path.is_file():
+        seen = "is another folder" if path.is_dir() else "no such file"
         raise DataError(
-            f"{path}: no such file; expected a file of rows, or a stage's folder such as "
+            f"{path}: {seen}; expected a file of rows, or a stage's folder such as "
             f"runs/quickstart/pool. Name another: --set {setting}=PATH"
         )
     if path.suffix.lower() == ".parquet":

@@ -121,7 +121,7 @@ class Recipe(Settings):
 
     name: str
     """Name of the run; also of the default folder `runs/NAME`, so it is one part of a path."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Random seed, from which a seed is derived for each stage and item."""
     model: str = "smollm2-135m"
     """The base model: `smollm2-135m`, a folder, or a Hub id."""

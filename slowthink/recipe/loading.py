@@ -205,6 +205,11 @@ def _read_source(source: str) -> tuple[str, str]:
     if source in recipe_names():
         shipped = resources.files("slowthink.recipe") / "recipes" / f"{source}.yaml"
         return source, shipped.read_text("utf-8")
+    if path.name == "recipe.yaml":
+        raise ConfigError(
+            f"{path.parent}: no recipe.yaml; expected the folder of a run. Name one, such as "
+            "runs/quickstart, or start a run: slowthink run RECIPE"
+        )
     hint = did_you_mean(source[:100], recipe_names())
     raise ConfigError(
         f"recipe `{source[:200]}`: no such file or run folder, and no shipped recipe of that "

@@ -10,13 +10,15 @@ from slowthink.data import tables
 from slowthink.data.load import ProblemSet
 from slowthink.errors import ConfigError, DataError
 from slowthink.pipeline import contract, run as pipeline
+from slowthink.pipeline.contract import StageContext
 from slowthink.pipeline.progress import ProgressReporter
 from slowthink.pipeline.run import run_recipe
 from slowthink.recipe import ChatConfig
-from slowthink.recipe.loading import parse_recipe
+from slowthink.recipe.loading import load_recipe, parse_recipe
 from slowthink.recipe.protocols import PROTOCOLS
 from slowthink.stage_rows import EvaluationRow
 from slowthink.stages.evaluate import plan
+from slowthink.stages.evaluate.arms import arm_model
 from slowthink.stages.evaluate.sets import resolve_chat
 from tests.evaluate.made_rows import make_problem
 
@@ -283,3 +285,14 @@ def test_the_chat_goes_before_set_and_protocol() -> None:
 def test_s1_asks_the_question_alone() -> None:
     chat = resolve_chat(ChatConfig(instruction="Be brief."), PROTOCOLS["s1"], SET)
     assert (chat.instruction, chat.system_prompt) == (None, None)
+
+
+def test_an_arm_of_a_model_that_is_not_trained_names_the_command(tmp_path) -> None:
+    recipe = load_recipe("quickstart")
+    context = StageContext(
+        stage="evaluate", recipe=recipe, root=tmp_path, folder=tmp_path, work_folder=tmp_path,
+        inputs={"train": tmp_path / "train"}, notify=print, progress=print,
+    )  # fmt: skip
+    (tuned,) = [arm for arm in recipe.evaluate.arms if arm.model == "tuned"]
+    with pytest.raises(DataError, match=r"has not been trained yet\. Run: slowthink train"):
+        arm_model(context, tuned)

@@ -11,6 +11,7 @@ from typing import Any
 from slowthink.data.stored.grading import grade_stored
 from slowthink.data.stored.read import read_stored
 from slowthink.data.stored.samples import select_model
+from slowthink.data.tables import missing_stage
 from slowthink.engines import open_session
 from slowthink.engines.models import load_tokenizer, resolve_model
 from slowthink.errors import ConfigError
@@ -62,7 +63,7 @@ def check_models(stage: StageContext) -> None:
 
 
 def arm_model(stage: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
-    """Name and revision of an arm's model."""
+    """Name and revision of an arm's model. Raises DataError if it is not trained yet."""
     if arm.model != "tuned":
         return stage.recipe.named_model(arm.model)
     if "train" not in stage.inputs:
@@ -70,7 +71,10 @@ def arm_model(stage: StageContext, arm: ArmConfig) -> tuple[str, str | None]:
             f"evaluate.arms: `{arm.name}` uses the tuned model, but the recipe has no train "
             "stage. Name a model folder or hub id in its `model`, or `base`."
         )
-    return str(stage.inputs["train"] / "model"), None
+    model = stage.inputs["train"] / "model"
+    if not model.is_dir():
+        raise missing_stage(stage.root, "train")
+    return str(model), None
 
 
 def _stored_arm(context: EvaluationContext, arm: ArmConfig) -> ArmResult:
