@@ -326,7 +326,12 @@ def _fault(setting: str, items: Sequence[Any], cls: type[Settings]) -> str:
     text = f"{setting}: {', or: '.join(messages)}".removeprefix(": ")
     if item["type"] == CONTAINS_SECRET:
         return text
-    return f"{text}; saw {_URL_CREDENTIALS.sub('//…@', repr(item['input']))[:80]}"
+    return f"{text}; saw {_without_credentials(repr(item['input']))[:80]}"
+
+
+def _without_credentials(text: str) -> str:
+    """To be called before a text is cut: half of a password would no longer be known as one."""
+    return _URL_CREDENTIALS.sub("//…@", text)
 
 
 def _message(item: Any) -> str:
@@ -334,7 +339,8 @@ def _message(item: Any) -> str:
     match item["type"]:
         case "tuple_type" | "list_type":
             value = item["input"]
-            example = f", e.g. [{value!s:.40}]" if isinstance(value, str | int | float) else ""
+            is_item = isinstance(value, str | int | float)
+            example = f", e.g. [{_without_credentials(str(value)):.40}]" if is_item else ""
             return f"Input should be a list{example}"
         case "dict_type":
             return "Input should be a mapping"

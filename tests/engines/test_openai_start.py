@@ -91,9 +91,10 @@ def test_an_address_that_contains_a_secret_is_refused_and_not_repeated(url) -> N
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_secret_in_a_value_of_the_wrong_type_is_not_repeated() -> None:
+@pytest.mark.parametrize("secret", ["hunter2", "hunter2" * 9])
+def test_a_secret_in_a_value_of_the_wrong_type_is_not_repeated(secret: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_recipe("quickstart", overrides=["engine.endpoints.urls=http://me:hunter2@host/v1"])
+        load_recipe("quickstart", overrides=[f"engine.endpoints.urls=http://me:{secret}@host/v1"])
     assert "hunter2" not in str(caught.value)
 
 
