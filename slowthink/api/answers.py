@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from slowthink.errors import require_text
+from slowthink.errors import require_list, require_text
 from slowthink.records import Grade
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def extract_answer(
     """
     from slowthink.grading.extract import extract
 
-    return extract(require_text(text, "text"), choices=tuple(choices), last_number=last_number)
+    options = _require_choices(choices)
+    return extract(require_text(text, "text"), choices=options, last_number=last_number)
 
 
 def grade(
@@ -47,11 +48,17 @@ def grade(
     gold, text = require_text(gold, "gold"), require_text(text, "text")
     is_response = "\n" in text.strip()
     row = PairRow(
-        line_number=1, gold=gold, question=question, choices=tuple(choices),
+        line_number=1, gold=gold, question=question,
+        choices=_require_choices(choices),
         pred=None if is_response else text, response=text if is_response else None,
     )  # fmt: skip
     pair = pair_from_row(row, mode=mode)
     return shared_grader(mode).grade_pairs([pair])[0].grade
+
+
+def _require_choices(choices: Sequence[str]) -> tuple[str, ...]:
+    options = require_list(choices, "choices")
+    return tuple(require_text(text, f"choices[{row}]") for row, text in enumerate(options))
 
 
 @cache

@@ -192,7 +192,12 @@ def select(
 
     data = as_setting({"method": method, "num_problems": num_problems, **settings})
     config = parse_settings(SelectConfig, data, where="select")
-    usable, unusable = usable_traces(list(traces))
+    chains: list[Trace] = require_list(traces, "traces")
+    for row, chain in enumerate(chains):
+        if not isinstance(chain, Trace):
+            expected = 'a Trace. Give the rows of a run: Run.rows("trace")'
+            raise ConfigError(wrong_type(chain, f"traces[{row}]", expected))
+    usable, unusable = usable_traces(chains)
     chosen, not_chosen = choose(usable, config, seed=seed)
     return Rows(chosen, dropped=[*unusable, *not_chosen])
 
@@ -269,6 +274,7 @@ def _problems_of_rows(
         guess_columns,
         make_problem,
         read_problems,
+        require_columns,
         require_problems,
     )
     from slowthink.data.rows import BadRow, SourceRow
@@ -284,6 +290,7 @@ def _problems_of_rows(
     readable = [row for row in numbered if isinstance(row, SourceRow)]
     names = dict.fromkeys(name for row in readable for name in row.values)
     columns, _ = guess_columns(columns, list(names))
+    require_columns({"question_field": columns.question}, names, "rows", "problems")
     read = read_problems(
         numbered, name="rows", convert=lambda row: make_problem(row, columns, Origin(name="rows"))
     )

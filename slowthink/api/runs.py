@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slowthink.api.rows import Rows
-from slowthink.errors import ConfigError, wrong_type
+from slowthink.errors import ConfigError, require_list, wrong_type
 from slowthink.records import Dropped, Problem, Trace
 from slowthink.serialise import is_file
 from slowthink.stage_rows import EvaluationRow, TrainingStep
@@ -58,7 +58,7 @@ class Run:
 
         if stage not in STAGE_RECORDS:
             raise ConfigError(
-                f"rows: stage `{stage:.40}` has no rows; expected one of "
+                f"rows: stage {stage!r:.40} has no rows; expected one of "
                 f"{', '.join(STAGE_RECORDS)}. Name one of these."
             )
         folder = self.root / stage
@@ -120,6 +120,8 @@ def run(
     from slowthink.pipeline.run import run_recipe
     from slowthink.recipe import Recipe
 
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise ConfigError(wrong_type(out, "out", "the run folder. Give its path."))
     if isinstance(recipe, Recipe):
         opened, root = recipe, Path(out or Path("runs") / recipe.name)
     elif not isinstance(recipe, str | os.PathLike):
@@ -127,6 +129,7 @@ def run(
         raise ConfigError(wrong_type(recipe, "recipe", expected))
     else:
         opened, root = open_recipe(recipe, out=out, overrides=settings)
+    stages = None if stages is None else require_list(stages, "stages")
     check_stages(opened, stages)
     if reporter is not None:
         done = run_recipe(opened, root, stages=stages, update=update, reporter=reporter)

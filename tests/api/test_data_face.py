@@ -111,7 +111,7 @@ def test_problems_are_loaded_from_tables(make) -> None:
     [
         ("math50", st.ConfigError, "did you mean `math500`"),
         ("none.jsonl", st.DataError, "no such file"),
-        ([{"answer": "1"}], st.DataError, "none of 1 rows can be used"),
+        ([{"answer": "1"}], st.DataError, "no column `question`; the columns are answer"),
         (["What is 1 + 1?"], st.DataError, "not a mapping"),
         ([], st.DataError, "rows: no rows; expected problems"),
         (3, st.ConfigError, "source: 3 is of type int; expected a name, a path, or rows"),
@@ -254,6 +254,12 @@ def test_labels_may_be_1_and_0_but_votes_need_answers() -> None:
         (lambda: st.find_leaks(["x"], {"mine": "abc"}), "against: 'abc' is a text"),
         (lambda: st.find_leaks(["x"], [5]), "against: 5 is of type int"),
         (lambda: st.find_leaks(["x"], ["math500"], preset="s3"), "preset: Input .*; saw 's3'"),
+        (lambda: st.grade("5", "5", choices="abc"), "choices: 'abc' is a text; expected a list"),
+        (lambda: st.extract_answer("A", choices=[1, 2]), r"choices\[0\]: 1 is of type int"),
+        (lambda: st.select([1]), r"traces\[0\]: 1 is of type int; expected a Trace"),
+        (lambda: st.select("x"), "traces: 'x' is a text; expected a list"),
+        (lambda: st.run("quickstart", stages="pool"), r"stages: 'pool' .* Write \['pool'\]"),
+        (lambda: st.run("quickstart", out=5), "out: 5 is of type int; expected the run folder"),
         (lambda: st.run(5), "recipe: 5 is of type int; expected a recipe"),
         (lambda: st.Run(None), "root: None is of type NoneType; expected the folder of a run"),
     ],
@@ -319,7 +325,7 @@ def make_trace(make_problem):
 
 @pytest.mark.parametrize(("call", "remedy"), [
     (lambda: st.load_problems("absent.jsonl"), 'Name one: source="PATH"'),
-    (lambda: st.load_problems([{"a": "1"}]), 'name another: source="FILE"'),
+    (lambda: st.load_problems([{"question": 1}]), 'name another: source="FILE"'),
     (lambda: st.find_leaks(["1 + 1?"], ["absent.jsonl"]), 'Name one: against="PATH"'),
 ])  # fmt: skip
 def test_messages_on_files_name_arguments(call, remedy) -> None:

@@ -142,6 +142,12 @@ def test_a_sweep_needs_reference_answers(model) -> None:
         (lambda m: m.think("x", settings=5), "settings: 5 is of type int; expected a mapping"),
         (lambda m: m.think("x", settings=[5]), "settings: 5 is of type int; expected a mapping"),
         (lambda m: m.think("x", settings={5: 1}), "settings: 5 is of type int; expected a mapping"),
+        (lambda m: m.think("x", history="hi"), "history: 'hi' is a text; expected a list"),
+        (lambda m: m.think("x", history=[5]), r"history\[0\]: 5; expected a mapping of the texts"),
+        (
+            lambda m: m.think("x", history=[{"role": "user"}]),
+            r"history\[0\]: .* expected a mapping",
+        ),
         (lambda m: m.sweep("own.jsonl", caps=[4]), "problems: 'own.jsonl' is a text; expected"),
         (lambda m: m.sweep(PROBLEMS, caps=[4]), "problem 0: .* of type dict; expected a Problem"),
         (lambda m: m.sweep([], caps=8), r"caps: 8 is of type int; expected a list. Write \[8\]"),
