@@ -110,7 +110,8 @@ def test_bad_rows_are_dropped_with_their_lines(tmp_path: Path) -> None:
 
 def test_file_without_chains_names_columns_and_formats(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"the columns are prompt; expected those of slowthink, s1k"
+        DataError,
+        match=r"the columns are prompt; expected question, thinking, response and answer, or .*s1k",
     ):
         from_file(tmp_path, {"prompt": "a?"})
 

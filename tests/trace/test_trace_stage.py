@@ -91,6 +91,18 @@ def test_no_chain_is_an_error_with_the_reasons_and_a_remedy(
         run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
 
 
+def test_rows_of_no_known_form_are_explained_by_the_columns_that_chains_need(
+    tmp_path: Path,
+) -> None:
+    chain = {"question": "1 + 2?", "thinking": "One and two is four.", "response": "4", "answer": 3}
+    rows = [chain, {"question": "?", "thinking": "Hm"}, {"question": "!", "thinking": "Hm"}]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    message = r"2 x no known form of chains; 1 x .* Rename the columns to question, thinking, resp"
+    with pytest.raises(DataError, match=message):
+        run(tmp_path, trace={"sources": [{"kind": "file", "path": str(path)}]})
+
+
 @pytest.mark.parametrize(("keep", "thinking"), [
     ("one", ["Two."]), ("right", ["Two.", "One and one is two."]),
     ("all", ["Two.", "One and one is two.", "It may well be three or four."]),

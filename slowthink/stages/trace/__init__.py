@@ -54,6 +54,10 @@ _REMEDIES = {
         "Leave out rules of the gate: --set 'trace.gate={skip: [loop, truncated]}', or all: --set "
         "trace.gate=null"
     ),
+    "read": (
+        "Rename the columns to question, thinking, response and answer, or name the format: --set "
+        "trace.sources.0.rows=limo"
+    ),
     "match": _OTHER_CHAINS,
     "contamination": _OTHER_CHAINS,
     "grade": (

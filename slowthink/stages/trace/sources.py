@@ -115,7 +115,8 @@ def _no_chain_message(
     reasons = "; ".join(sorted(defects | {drop.reason for drop in gathered.dropped})[:3])
     return (
         f"{source.path}: none of {gathered.num_rows} rows is a chain ({reasons}); the columns are "
-        f"{', '.join(columns) or 'unreadable'}; expected those of {', '.join(CHAIN_FORMATS)}. "
+        f"{', '.join(columns) or 'unreadable'}; expected question, thinking, response "
+        f"and answer, or the columns of another format ({', '.join(CHAIN_FORMATS)}). "
         f"Rename the columns, or name the format: --set {setting}.rows=limo"
     )
 
