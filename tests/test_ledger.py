@@ -286,3 +286,10 @@ def test_the_recipes_setting_reaches_the_ledger(tmp_path) -> None:
     context = make_context(recipe, tmp_path, "evaluate")
     with context.open_ledger() as ledger:
         assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_folder_is_no_ledger_and_nothing_is_left_beside_it(tmp_path) -> None:
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(EngineError, match=r"cache: is a folder; name a file\. "):
+        Ledger(tmp_path / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
