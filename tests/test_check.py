@@ -158,6 +158,14 @@ def test_files_of_a_folder_that_cannot_be_checked_are_all_named(tmp_path: Path, 
     ]
 
 
+def test_files_of_one_stem_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path / "exam.jsonl", PLAIN)
+    (tmp_path / "exam.csv").write_text("question,answer\nWhat is 3 + 3?,6\n")
+    write(tmp_path / "other.jsonl", PLAIN)
+    names = [counts["name"] for counts in check_files(tmp_path)["sets"]]
+    assert names == ["exam.csv", "exam.jsonl", "other"]
+
+
 def test_a_folder_of_which_no_file_can_be_checked_is_one_error(tmp_path: Path) -> None:
     write(tmp_path / "scores.jsonl", {"id": 1, "score": 3})
     write(tmp_path / "users.jsonl", {"name": "x"})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,9 +117,11 @@ def check_files(path: Path, fields: Mapping[str, str] | None = None) -> dict[str
             "Name another folder, a file, or a recipe: slowthink check RECIPE"
         )
     datasets, unchecked = [], []
+    stems = [file.stem for file in files]
     for file in files:
+        name = file.stem if stems.count(file.stem) == 1 else file.name
         try:
-            datasets.append(_dataset_in_file(file, fields or {}))
+            datasets.append(replace(_dataset_in_file(file, fields or {}), name=name))
         except DataError as error:
             unchecked.append({"path": str(file), "reason": str(error)})
     if not datasets:
