@@ -92,6 +92,29 @@ def test_a_sound_training_set_has_no_findings(bench):
     assert bench.inspect() == {}
 
 
+@pytest.mark.parametrize(
+    ("context", "kind", "refused"),
+    [(400, "transformers", True), (401, "transformers", False), (400, "openai", False)],
+)
+def test_a_cap_that_the_context_cannot_hold_is_refused_before_the_training(
+    bench, context, kind, refused
+):
+    """112 + 256 + 32 tokens, and a question of one at least."""
+    endpoints = {"endpoints": {"urls": ["http://localhost:1/v1"]}} if kind == "openai" else {}
+    bench.config["max_position_embeddings"] = context
+    bench.settings["engine"] = {"kind": kind, **endpoints}
+    arm = {"name": "tuned", "caps": [8, 112], "forcing": {"answer_tokens": 256}}
+    pool = bench.folder / "pool.parquet"
+    held_out = replace(bench.problems[0], id="o", duplicate_key="o", question="o?")
+    write_records(pool, [replace(held_out, split=Split.HELDOUT)], Problem)
+    bench.settings["evaluate"] = {"arms": [arm], "input": str(pool)}
+    found = bench.inspect()
+    assert ("budgets" in found) == refused
+    if refused:
+        level, text = found["budgets"]
+        assert level == "refuse" and text.startswith("evaluate.arms.0.caps: a cap of 112, 256 tok")
+
+
 def test_rows_that_share_a_problem_with_the_held_out_ones_are_refused(bench):
     held_out = replace(bench.problems[0], id="other", split=Split.HELDOUT)
     write_records(bench.folder / "pool.parquet", [bench.problems[1], held_out], Problem)

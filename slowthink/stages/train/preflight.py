@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from slowthink.data.load import load_benchmark
 from slowthink.data.tables import read_records
-from slowthink.engines.models import eos_ids, is_here, tokenizer_fingerprint
+from slowthink.engines.models import context_length, eos_ids, is_here, tokenizer_fingerprint
 from slowthink.errors import DataError, SlowthinkError
 from slowthink.forcing.formats import TokenFormat, compile_format, resolve_format
 from slowthink.pipeline.contract import StageContext, stage_inputs
@@ -38,6 +38,10 @@ from slowthink.stages.train.training_set import (
 
 MAX_NAMED = 3
 """Rows that a message names."""
+MIN_CLOSING_TOKENS = 32
+"""That engines reserve for the end of thinking and the answer's cue, at least."""
+ENGINES_HERE = ("auto", "transformers", "vllm")
+"""Whose context is the model's; a server may have another."""
 _SAMPLED_ROWS = 200
 """Rows in which delimiters are looked at: all rows have the same ones."""
 
@@ -288,6 +292,25 @@ def _check_overlap(material: Material) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _check_budgets(material: Material) -> Iterator[Finding]:
+    """The tuned model's context must hold each cap that it is evaluated at, with the answer: the
+    evaluation refuses a budget that does not fit, after the training."""
+    recipe = material.recipe
+    limit = recipe.engine.max_context or context_length(material.data.source)
+    arms = recipe.evaluate.arms if recipe.evaluate else ()
+    for index, arm in enumerate(arms):
+        is_tuned = arm.model == "tuned" and arm.samples is None
+        needed = max(arm.caps, default=0) + arm.forcing.answer_tokens + MIN_CLOSING_TOKENS
+        if is_tuned and limit and needed >= limit and recipe.engine.kind in ENGINES_HERE:
+            yield Finding(
+                name="budgets", level="refuse",
+                text=f"evaluate.arms.{index}.caps: a cap of {max(arm.caps)}, "
+                f"{arm.forcing.answer_tokens} tokens for the answer and {MIN_CLOSING_TOKENS} for "
+                f"the closing leave no room for a question; the context of `{recipe.model}` is "
+                f"{limit}. Lower the cap, or the arm's forcing.answer_tokens.",
+            )  # fmt: skip
+
+
 def _check_batches(material: Material) -> Iterator[Finding]:
     """Steps that are smaller than the others, or one-row sets."""
     number, config = len(material.data.examples), material.recipe.train
@@ -355,5 +378,6 @@ CHECKS: dict[str, Callable[[Material], Iterator[Finding]]] = {
     "evaluation rows": _check_overlap,
     "tokenizer": _check_other_tokenizer,
     "batches": _check_batches,
+    "budgets": _check_budgets,
     "disk": _check_disk,
 }
