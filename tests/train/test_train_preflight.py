@@ -93,17 +93,23 @@ def test_a_sound_training_set_has_no_findings(bench):
 
 
 @pytest.mark.parametrize(
-    ("context", "kind", "refused"),
-    [(400, "transformers", True), (401, "transformers", False), (400, "openai", False)],
+    ("context", "kind", "arm", "refused"),
+    [
+        (400, "transformers", "tuned", True),
+        (400, "transformers", "base", True),
+        (401, "transformers", "tuned", False),
+        (400, "openai", "tuned", False),
+        (400, "transformers", "another", False),
+    ],
 )
 def test_a_cap_that_the_context_cannot_hold_is_refused_before_the_training(
-    bench, context, kind, refused
+    bench, context, kind, arm, refused
 ):
     """112 + 256 + 32 tokens, and a question of one at least."""
     endpoints = {"endpoints": {"urls": ["http://localhost:1/v1"]}} if kind == "openai" else {}
     bench.config["max_position_embeddings"] = context
     bench.settings["engine"] = {"kind": kind, **endpoints}
-    arm = {"name": "tuned", "caps": [8, 112], "forcing": {"answer_tokens": 256}}
+    arm = {"name": "a", "model": arm, "caps": [8, 112], "forcing": {"answer_tokens": 256}}
     pool = bench.folder / "pool.parquet"
     held_out = replace(bench.problems[0], id="o", duplicate_key="o", question="o?")
     write_records(pool, [replace(held_out, split=Split.HELDOUT)], Problem)

@@ -293,15 +293,15 @@ def _check_overlap(material: Material) -> Iterator[Finding]:
 
 
 def _check_budgets(material: Material) -> Iterator[Finding]:
-    """The tuned model's context must hold each cap that it is evaluated at, with the answer: the
-    evaluation refuses a budget that does not fit, after the training."""
+    """The model's context must hold each cap that it is evaluated at, base or tuned, with the
+    answer: the evaluation refuses a budget that does not fit, after the training."""
     recipe = material.recipe
     limit = recipe.engine.max_context or context_length(material.data.source)
     arms = recipe.evaluate.arms if recipe.evaluate else ()
     for index, arm in enumerate(arms):
-        is_tuned = arm.model == "tuned" and arm.samples is None
+        is_own = arm.model in ("base", "tuned") and arm.samples is None
         needed = max(arm.caps, default=0) + arm.forcing.answer_tokens + MIN_CLOSING_TOKENS
-        if is_tuned and limit and needed >= limit and recipe.engine.kind in ENGINES_HERE:
+        if is_own and limit and needed >= limit and recipe.engine.kind in ENGINES_HERE:
             yield Finding(
                 name="budgets", level="refuse",
                 text=f"evaluate.arms.{index}.caps: a cap of {max(arm.caps)}, "
