@@ -256,9 +256,9 @@ def _columns(database: sqlite3.Connection) -> dict[str, set[str]]:
 
 def _lock(path: Path) -> IO[str]:
     """Lock the ledger until this process ends, even if it is killed."""
-    if path.is_dir():
-        raise _ledger_error(path, IsADirectoryError("is a folder; name a file"))
     try:
+        if path.is_dir():
+            raise IsADirectoryError("is a folder; name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.with_name(path.name + ".lock").open("a+", encoding="utf-8", errors="replace")
     except (OSError, ValueError) as error:
