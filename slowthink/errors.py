@@ -66,9 +66,9 @@ def require_list(values: Any, name: str) -> list[Any]:
     """The values of an argument. Raises ConfigError for one text, a mapping or a single value."""
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         kind = "a text" if isinstance(values, str) else f"of type {type(values).__name__}"
-        raise ConfigError(
-            f"{name}: {values!r:.80} is {kind}; expected a list. Write [{values!r:.80}]."
-        )
+        is_item = isinstance(values, str | int | float)
+        remedy = f"Write [{values!r:.80}]" if is_item else "Give a list"
+        raise ConfigError(f"{name}: {values!r:.80} is {kind}; expected a list. {remedy}.")
     return list(values)
 
 

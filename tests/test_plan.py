@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -377,3 +378,27 @@ def test_the_keys_that_doctor_checks_are_those_that_a_run_needs() -> None:
         })  # fmt: skip
         keys = [check for check in check_recipe(recipe) if check.name == "key"]
         assert len(keys) == len(missing_keys(recipe, recipe.stages())) == num_needed
+
+
+def test_a_dataset_is_missing_where_nothing_can_load_it(tmp_path, monkeypatch) -> None:
+    """`datasets` has its own switch, and prefers a folder of the name; a package that is not
+    installed is named when the dataset is opened."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    arm = {"name": "base", "model": "smollm2-135m", "caps": [8]}
+    evaluate = {"benchmarks": [{"name": "math500"}], "arms": [arm]}
+    recipe = parse_recipe({"name": "t", "evaluate": evaluate})
+    hub_id = "HuggingFaceH4/MATH-500"
+    assert not missing_inputs(recipe, ["evaluate"])
+    assert downloads(recipe, ["evaluate"]) == [hub_id]
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    assert [m.path for m in missing_inputs(recipe, ["evaluate"])] == [f"math500 ({hub_id})"]
+    assert not downloads(recipe, ["evaluate"])
+    Path(hub_id).mkdir(parents=True)
+    assert not missing_inputs(recipe, ["evaluate"])
+    Path(hub_id).rmdir()
+    for name in ("huggingface_hub", "huggingface_hub.constants"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert not missing_inputs(recipe, ["evaluate"])

@@ -175,7 +175,7 @@ class Model:
             raise ConfigError(wrong_type(question, "question", expected))
         max_thinking_tokens = require_count(max_thinking_tokens, "max_thinking_tokens")
         waits = require_count(waits, "waits")
-        _check_messages(history)
+        history = _require_messages(history)
         config = self.changed(settings)
         tasks = make_tasks(
             self.session, [as_problem(item, index) for index, item in enumerate(items)],
@@ -393,12 +393,14 @@ def _require_problems(problems: Any) -> list[Problem]:
     return items
 
 
-def _check_messages(history: Any) -> None:
-    """Raise ConfigError for what is no list of messages."""
-    for row, message in enumerate(require_list(history, "history")):
+def _require_messages(history: Any) -> list[Mapping[str, str]]:
+    """The messages of an argument. Raises ConfigError for what is no list of messages."""
+    messages: list[Mapping[str, str]] = require_list(history, "history")
+    for row, message in enumerate(messages):
         is_mapping = isinstance(message, Mapping)
         if not is_mapping or not all(isinstance(message.get(k), str) for k in ("role", "content")):
             raise ConfigError(
                 f"history[{row}]: {message!r:.80}; expected a mapping of the texts `role` and "
                 '`content`. Write e.g. {"role": "user", "content": "Hello"}.'
             )
+    return messages

@@ -77,9 +77,21 @@ def open_hub(dataset: HubDataset, *, setting: str) -> OpenedDataset:
     return OpenedDataset(name=dataset.hub_id, rows=rows, facts=facts)
 
 
+def can_download(dataset: HubDataset) -> bool:
+    """Whether the Hub may be asked for this dataset: not with HF_HUB_OFFLINE, nor, where `datasets`
+    loads it, with HF_DATASETS_OFFLINE. Also without the packages for it, which `open_hub` names."""
+    try:
+        from huggingface_hub.constants import ENV_VARS_TRUE_VALUES, HF_HUB_OFFLINE
+    except ImportError:
+        return True
+    is_offline = os.environ.get("HF_DATASETS_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES
+    return not (HF_HUB_OFFLINE or (is_offline and not dataset.files))
+
+
 def is_cached(dataset: HubDataset) -> bool:
     """Whether `open_hub` has a copy to open without a network, of any configuration: files in the
-    Hub's cache, or what `datasets` prepared from them. Asks no network."""
+    Hub's cache, what `datasets` prepared from them, or a folder of the dataset's name, which
+    `datasets` prefers. Asks no network."""
     try:
         from huggingface_hub import constants, try_to_load_from_cache
     except ImportError:
@@ -92,6 +104,8 @@ def is_cached(dataset: HubDataset) -> bool:
             for name in dataset.files
         ]
         return all(isinstance(path, str) for path in paths)
+    if Path(dataset.hub_id).is_dir():
+        return True
     cache = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME, "datasets"))
     owner, _, name = dataset.hub_id.rpartition("/")
     # `datasets` writes names in snake case: owner___math-500/default/0.0.0/COMMIT.

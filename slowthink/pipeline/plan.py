@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from slowthink.data.hub import HubDataset, is_cached
+from slowthink.data import hub
+from slowthink.data.hub import HubDataset
 from slowthink.data.load import hub_dataset
 from slowthink.data.registry import expected_problems, find_benchmark, published_datasets
 from slowthink.data.rows import estimate_rows
@@ -100,8 +101,7 @@ def key_settings(recipe: Recipe, stages: Sequence[str]) -> dict[str, str]:
 
 def missing_files(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
     """Files and folders named in the settings of these stages that do not exist, and models and
-    datasets that are not on this machine and cannot be downloaded: with HF_HUB_OFFLINE, or of a
-    folder."""
+    datasets that are not on this machine and cannot be downloaded: offline, or of a folder."""
     return [
         *(
             MissingInput(setting=setting, path=path, command=_command_for(Path(path)))
@@ -122,32 +122,33 @@ def missing_files(recipe: Recipe, stages: Sequence[str]) -> list[MissingInput]:
         *(
             MissingInput(
                 setting=setting,
-                path=hub_id if name == hub_id else f"{name} ({hub_id})",
+                path=name if name == dataset.hub_id else f"{name} ({dataset.hub_id})",
                 kind="cached dataset",
                 value="FOLDER" if setting.endswith(".mirror") else "FILE",
             )
-            for setting, (name, hub_id) in _absent_datasets(recipe, stages).items()
-            if not can_download(hub_id)
+            for setting, (name, dataset) in _absent_datasets(recipe, stages).items()
+            if not hub.can_download(dataset)
         ),
     ]
 
 
 def downloads(recipe: Recipe, stages: Sequence[str]) -> list[str]:
     """Models and datasets that these stages download when they start."""
-    absent = [*_absent_models(recipe, stages)]
-    absent += [hub_id for _, hub_id in _absent_datasets(recipe, stages).values()]
-    return [name for name in dict.fromkeys(absent) if can_download(name)]
+    names = [name for name in _absent_models(recipe, stages) if can_download(name)]
+    datasets = [dataset for _, dataset in _absent_datasets(recipe, stages).values()]
+    names += [dataset.hub_id for dataset in datasets if hub.can_download(dataset)]
+    return list(dict.fromkeys(names))
 
 
-def _absent_datasets(recipe: Recipe, stages: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Name and Hub id of each dataset that these stages load from the Hugging Face hub and that is
+def _absent_datasets(recipe: Recipe, stages: Sequence[str]) -> dict[str, tuple[str, HubDataset]]:
+    """Name and place of each dataset that these stages load from the Hugging Face hub and that is
     not in its cache, by the setting that names a copy instead."""
     return {
-        setting: (name, dataset.hub_id)
+        setting: (name, dataset)
         for place, section in sections(recipe)
         if place and place[0] in stages
         for setting, name, dataset in _hub_datasets(section, ".".join(map(str, place)))
-        if dataset.site == "huggingface" and not is_cached(dataset)
+        if dataset.site == "huggingface" and not hub.is_cached(dataset)
     }
 
 

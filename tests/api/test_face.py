@@ -163,6 +163,17 @@ def test_arguments_of_a_wrong_type_are_explained(model, call, message) -> None:
         call(model)
 
 
+def test_a_history_may_be_any_iterable(model, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "slowthink.sampling.sampler.make_tasks",
+        lambda *_, history, **__: seen.append(history) or [],
+    )
+    messages = [{"role": "user", "content": "Hello"}]
+    model.think([], history=(message for message in messages))
+    assert seen == [messages]
+
+
 def test_settings_of_the_loaded_model_are_not_changed_by_a_call(model) -> None:
     with pytest.raises(st.ConfigError, match=r"engine\.dtype: .*, revision: .*: st.load_model"):
         model.think("What is 6 * 7?", settings={"engine.dtype": "float32", "revision": "main"})

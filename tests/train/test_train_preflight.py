@@ -105,10 +105,10 @@ def test_a_sound_training_set_has_no_findings(bench):
 def test_a_cap_that_the_context_cannot_hold_is_refused_before_the_training(
     bench, context, kind, arm, refused
 ):
-    """112 + 256 + 32 tokens, and a question of one at least."""
+    """112 + 256 + 32 tokens, and a question of one at least; a larger `max_context` adds nothing."""
     endpoints = {"endpoints": {"urls": ["http://localhost:1/v1"]}} if kind == "openai" else {}
     bench.config["max_position_embeddings"] = context
-    bench.settings["engine"] = {"kind": kind, **endpoints}
+    bench.settings["engine"] = {"kind": kind, "max_context": 4000, **endpoints}
     arm = {"name": "a", "model": arm, "caps": [8, 112], "forcing": {"answer_tokens": 256}}
     pool = bench.folder / "pool.parquet"
     held_out = replace(bench.problems[0], id="o", duplicate_key="o", question="o?")

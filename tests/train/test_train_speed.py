@@ -6,6 +6,7 @@ import contextlib
 import re
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -194,6 +195,29 @@ def test_two_processes_train_together_while_their_speed_is_measured(tiny_model) 
     absent = recipe.model_copy(update={"model": "/no/such/model"})
     reason = choose_max_steps(recipe.train, absent, num_examples=40).reason
     assert reason.startswith("the speed could not be measured (") and "/no/such/model" in reason
+
+
+WAITING = """
+import subprocess, sys
+from slowthink.stages.train.speed import _together
+child = "from slowthink.pipeline.stage_process import die_with_parent as d; d(); print('up', flush=True); import time; time.sleep(60)"
+subprocess.run([*_together(2), sys.executable, "-c", child])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a Linux call")
+def test_processes_that_measure_end_with_the_one_that_waits_for_them() -> None:
+    """A pipe is at its end once all that hold it are gone: torchrun, and those that it started."""
+    process = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == [b"up\n"] * 2
+    process.kill()
+    killed = time.monotonic()
+    assert process.stdout.read() == b""
+    assert time.monotonic() - killed < 30
+    process.wait()
+    process.stdout.close()
 
 
 @pytest.mark.slow

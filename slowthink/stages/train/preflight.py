@@ -296,7 +296,8 @@ def _check_budgets(material: Material) -> Iterator[Finding]:
     """The model's context must hold each cap that it is evaluated at, base or tuned, with the
     answer: the evaluation refuses a budget that does not fit, after the training."""
     recipe = material.recipe
-    limit = recipe.engine.max_context or context_length(material.data.source)
+    limits = (recipe.engine.max_context, context_length(material.data.source))
+    limit = min((limit for limit in limits if limit), default=0)
     arms = recipe.evaluate.arms if recipe.evaluate else ()
     for index, arm in enumerate(arms):
         is_own = arm.model in ("base", "tuned") and arm.samples is None

@@ -95,9 +95,13 @@ def _measure(settings: str, model: str, revision: str | None, num_processes: int
 
 
 def _together(number: int) -> list[str]:
-    """The command before another one by which torchrun starts that in so many processes."""
+    """The command before another one by which torchrun, which ends with this process, starts that
+    in so many processes."""
+    module = die_with_parent.__module__
+    script = f"from {module} import die_with_parent; die_with_parent(); "
+    script += "from torch.distributed.run import main; main()"
     options = ["--standalone", "--local-addr=localhost", f"--nproc-per-node={number}"]
-    return [sys.executable, "-P", "-m", "torch.distributed.run", *options, "--no-python"]
+    return [sys.executable, "-P", "-c", script, *options, "--no-python"]
 
 
 def measure(config: TrainConfig, model: str, revision: str | None = None) -> float:
