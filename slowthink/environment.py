@@ -171,7 +171,8 @@ class CudaDevice:
 def cuda_devices() -> tuple[CudaDevice, ...]:
     """The GPUs that torch can use, as it numbers them."""
     devices = () if gpu_problem() else _nvml_devices()
-    if len(set(devices)) > 1 or any(gpu.name.endswith(_PARTITIONED) for gpu in devices):
+    is_partial = any(gpu.name.endswith(_PARTITIONED) or not gpu.memory_gb for gpu in devices)
+    if len(set(devices)) > 1 or is_partial:
         numbered = _devices_by_cuda()
         return visible_devices(devices) if numbered is None else numbered
     return visible_devices(devices)
@@ -225,7 +226,8 @@ def _devices_by_cuda() -> tuple[CudaDevice, ...] | None:
     """The GPUs and parts of GPUs as CUDA numbers them; None if CUDA does not start.
 
     It numbers the fastest first, unless CUDA_DEVICE_ORDER says otherwise, and NVML by place; so
-    where they differ CUDA is asked, in a process of its own.
+    where they differ CUDA is asked, in a process of its own. So it is where NVML gives no memory,
+    as of GB10, whose memory is the machine's.
     """
     code = f"from {__name__} import print_cuda_devices; print_cuda_devices()"
     with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):

@@ -122,6 +122,7 @@ def test_whichever_speed_the_transformers_engine_has_a_wrong_choice_costs_one_st
         (GPU_MACHINE, "auto", 256, 975_872),
         (Machine(gpus=(P40, H100)), "cuda", 256, 292_864),
         (Machine(gpus=(P40, H100)), "cuda:1", 256, 975_872),
+        (Machine(gpus=(CudaDevice("GB10", (12, 1), 0.0),)), "auto", 256, 1024),  # unknown
     ],
 )
 def test_batches_are_larger_on_a_gpu(machine, device, size, tokens) -> None:
@@ -284,7 +285,11 @@ int nvmlDeviceGetName(void *gpu, char *name, unsigned size) { strcpy(name, "Test
 int nvmlDeviceGetCudaComputeCapability(void *gpu, int *major, int *minor) {
   *major = SAME ? 8 : 6 + (int)(long)gpu; *minor = 5; return 0; }
 int nvmlDeviceGetMemoryInfo(void *gpu, unsigned long long *memory) {
+#ifdef UNIFIED
+  return 3; }
+#else
   memory[0] = 80000000000ULL; return 0; }
+#endif
 int nvmlDeviceGetMigMode(void *gpu, unsigned *now, unsigned *later) { *now = MIG; return 0; }
 """
 CUDA = """
@@ -307,8 +312,12 @@ int cuDeviceTotalMem_v2(unsigned long *memory, int gpu) { *memory = 10000000000U
         (["-DSAME=0", "-DMIG=0"], [("By CUDA", 9, 0, 10.0), ("By CUDA", 8, 0, 10.0)]),
         (["-DSAME=1", "-DMIG=1"], [("By CUDA", 9, 0, 10.0), ("By CUDA", 8, 0, 10.0)]),
         (["-DSAME=0", "-DMIG=0", None], [("Test GPU", 8, 5, 80.0)]),
+        (
+            ["-DSAME=1", "-DMIG=0", "-DUNIFIED"],
+            [("By CUDA", 9, 0, 10.0), ("By CUDA", 8, 0, 10.0)],
+        ),
     ],
-    ids=["alike", "mixed", "in parts", "mixed, CUDA does not start"],
+    ids=["alike", "mixed", "in parts", "mixed, CUDA does not start", "with the machine's memory"],
 )
 def test_gpus_are_read_from_the_drivers_libraries(flags, expected, tmp_path) -> None:
     """NVML and CUDA number them differently: where they differ, CUDA is asked."""

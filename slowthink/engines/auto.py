@@ -161,7 +161,7 @@ def choose_batch_tokens(config: EngineConfig, machine: Machine) -> Choice:
         return Choice(CPU_BATCH_TOKENS, "no NVIDIA GPU")
     gpu = min(gpus, key=lambda gpu: gpu.memory_gb)
     tokens = int(_BATCH_SHARE * gpu.memory_gb * 1e9 / _TOKEN_BYTES) // 1024 * 1024
-    return Choice(tokens, f"estimated for {gpu.name} with {gpu.memory_gb:.0f} GB")
+    return Choice(max(1024, tokens), f"estimated for {gpu.name} with {gpu.memory_gb:.0f} GB")
 
 
 BY_MACHINE: dict[str, Callable[[EngineConfig, Machine], Choice]] = {
