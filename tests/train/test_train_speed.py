@@ -116,7 +116,9 @@ def test_what_measures_is_none_of_several_processes(monkeypatch) -> None:
 
     def run(command, *, env, **_):
         seen.update(env)
-        return SimpleNamespace(returncode=0, stdout="12.5")
+        return SimpleNamespace(
+            returncode=0, stdout="a library says: 1 GPU\ntokens per second: 12.5\n[rank0] bye"
+        )
 
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "2")
@@ -139,7 +141,9 @@ def test_the_speed_is_that_of_all_processes(
 
     def run(command, **_):
         commands.append(command)
-        return SimpleNamespace(returncode=0, stdout="44.0\n")  # a step of 440 tokens in 10 s
+        return SimpleNamespace(
+            returncode=0, stdout="tokens per second: 44.0\n"
+        )  # a step of 440 tokens in 10 s
 
     monkeypatch.setenv("WORLD_SIZE", str(started))
     monkeypatch.setattr(subprocess, "run", run)

@@ -29,8 +29,8 @@ _TIMED_STEPS = 2
 _MAX_EXAMPLES, _MAX_EXAMPLES_ON_GPU = 2, 16
 """Examples of such a step in each process. A GPU takes as long for a few as for many short ones."""
 _TIMEOUT_SECONDS = 600
-_PROBLEM = "problem: "
-"""Begins a line of a process that could not measure."""
+_SPEED, _PROBLEM = "tokens per second: ", "problem: "
+"""Begin the line of a process that measured, or that could not; libraries print others."""
 _PLACE = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
 """Variables of a process among several, which the one that measures is not."""
 
@@ -88,10 +88,13 @@ def _measure(settings: str, model: str, revision: str | None, num_processes: int
     except subprocess.TimeoutExpired:
         return f"no step within {_TIMEOUT_SECONDS} s"
     lines = done.stdout.splitlines()
-    problems = [line.removeprefix(_PROBLEM) for line in lines if line.startswith(_PROBLEM)]
-    if done.returncode:
+    problems, speeds = (
+        [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+        for prefix in (_PROBLEM, _SPEED)
+    )
+    if done.returncode or not speeds:
         return (problems or done.stderr.strip().splitlines()[-1:] or ["no message"])[0]
-    return float(lines[-1])
+    return float(speeds[0])
 
 
 def _together(number: int) -> list[str]:
@@ -155,8 +158,8 @@ def _example(index: int) -> TrainingExample:
 
 
 def print_speed() -> None:
-    """Measure what the first argument describes; the first process prints it as its last line. One
-    that fails says why."""
+    """Measure what the first argument describes; the first process prints it. One that fails says
+    why."""
     from slowthink.stages.train.processes import rank
 
     die_with_parent()
@@ -167,4 +170,4 @@ def print_speed() -> None:
         print(f"{_PROBLEM}{type(error).__name__}: {error}".splitlines()[0], flush=True)
         raise
     if rank() == 0:
-        print(speed)
+        print(f"{_SPEED}{speed}")
