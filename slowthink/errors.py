@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 
 class SlowthinkError(Exception):
@@ -52,10 +52,15 @@ def require_text(value: object, name: str) -> str:
     raise ConfigError(wrong_type(value, name, "a text. Give a str, e.g. str(value)."))
 
 
+def is_count(value: object, *, minimum: int = 0) -> TypeGuard[Integral]:
+    """Whether an argument is a whole number from `minimum`, of Python or NumPy."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum
+
+
 def require_count(value: object, name: str, *, minimum: int = 0) -> int:
     """The value of an argument if it is a whole number from `minimum`. Raises ConfigError for
     another."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum:
+    if is_count(value, minimum=minimum):
         return int(value)
     raise ConfigError(
         f"{name}: {value!r:.80}; expected a whole number from {minimum}. Name one, e.g. {name}=1."

@@ -43,7 +43,7 @@ MAX_YAML_NODES = 200_000
 def load_yaml(text: str) -> Any:
     """Return the data of a YAML document, parsed by libyaml if available: ten times faster.
 
-    Raises yaml.YAMLError, also for a key that stands twice, of which YAML keeps the last alone, for
+    Raises yaml.YAMLError, also for a duplicate key, of which YAML would keep the last, for
     nesting above MAX_YAML_DEPTH, and for aliases that expand to more than MAX_YAML_NODES, or
     without end.
     """
@@ -79,7 +79,8 @@ def _check_yaml_keys(root: Any) -> None:
             name, line = (key.tag, repr(key.value)), key.start_mark.line + 1
             if name in lines:
                 raise yaml.YAMLError(
-                    f"`{key.value}` stands in line {lines[name]} and again in line {line}"
+                    f"duplicate key: `{key.value}` stands in line {lines[name]} and again in line "
+                    f"{line}"
                 )
             lines[name] = line
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from slowthink.errors import ConfigError, EngineError, missing_extra
+from slowthink.errors import ConfigError, EngineError, did_you_mean, missing_extra
 from slowthink.serialise import (
     digest,
     file_sha256,
@@ -70,8 +70,9 @@ def resolve_model(
     if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists():
         return _merged_folder(folder, notify, trust_remote_code=trust_remote_code)
     if is_path(name) and not (folder / "config.json").is_file():
+        seen = "no config.json" if folder.is_dir() else "no such folder, so no config.json"
         raise ConfigError(
-            f"model `{name}`: no config.json; expected a folder saved by transformers. "
+            f"model `{name}`: {seen}; expected a folder saved by transformers. "
             "Name such a folder, a Hub id, or smollm2-135m."
         )
     return folder
@@ -254,8 +255,8 @@ def _download(name: str, revision: str | None) -> Path:
         )
     except Exception as error:  # the Hub client raises a dozen exception types
         raise ConfigError(
-            f"model `{name}`: no such folder, and the download from the Hub failed "
-            f"({type(error).__name__}). Name a folder saved by transformers, "
+            f"model `{name}`: no such folder{did_you_mean(name, [EMBEDDED])}, and the download "
+            f"from the Hub failed ({type(error).__name__}). Name a folder saved by transformers, "
             f"a reachable Hub id, or {EMBEDDED}."
         ) from error
 

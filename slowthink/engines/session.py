@@ -363,7 +363,7 @@ def check_context(job: Job, *, max_context: int, limit: str = "the model's conte
         if point.cap < 0 or point.waits < 0 or (point.steps or 0) < 0:
             raise ConfigError(
                 f"budget: a cap of {point.cap}, {point.waits} waits, {point.steps} steps; expected "
-                "counts of 0 or more. Change the arm's caps, waits or forcing.max_thinking_steps."
+                "counts of 0 or more. Change the caps, the waits or forcing.max_thinking_steps."
             )
     num_tokens = max_job_tokens(job)
     if num_tokens > max_context:

@@ -210,6 +210,9 @@ def test_beams_and_broken_prompts_are_refused(tiny) -> None:
         ThinkingBudget(tokenizer, max_thinking_tokens=30, format="think-tags")
     with pytest.raises(ConfigError, match="expected counts of 0 or more"):
         ThinkingBudget(tokenizer, max_thinking_tokens=-1)
+    for wrong in ({"max_thinking_tokens": None}, {"max_thinking_tokens": 8, "waits": "2"}):
+        with pytest.raises(ConfigError, match="expected counts of 0 or more"):
+            ThinkingBudget(tokenizer, **wrong)
     prompt = tokenizer("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n").input_ids
     with pytest.raises(ConfigError, match="beams, which reorder sequences"):
         generate(model, tokenizer, [prompt], budget, num_beams=2)

@@ -19,7 +19,7 @@ from transformers import LogitsProcessor
 
 from slowthink.engines.models import eos_ids
 from slowthink.engines.token_sampling import Draw, sample_tokens
-from slowthink.errors import ConfigError
+from slowthink.errors import ConfigError, is_count
 from slowthink.forcing.cuts import Cut, check_budget, cut_chain
 from slowthink.forcing.formats import (
     TokenFormat,
@@ -68,7 +68,7 @@ class ThinkingBudget(LogitsProcessor):  # type: ignore[misc]
         format: str = DETECT,
         generation_config: Any = None,
     ) -> None:
-        if min(max_thinking_tokens, waits, min_thinking_tokens) < 0:
+        if not all(map(is_count, (max_thinking_tokens, waits, min_thinking_tokens))):
             raise ConfigError(
                 f"ThinkingBudget: {max_thinking_tokens} thinking tokens, {waits} waits, minimum "
                 f"{min_thinking_tokens}; expected counts of 0 or more. Change them."
