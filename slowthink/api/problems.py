@@ -17,6 +17,7 @@ from slowthink.errors import (
     ConfigError,
     SlowthinkError,
     did_you_mean,
+    require_count,
     require_list,
     wrong_type,
 )
@@ -52,13 +53,16 @@ def load_problems(
     questions are in `.dropped`, with reasons. Raises ConfigError for an unknown name, DataError if
     the rows cannot be loaded, a column is missing or no row can be used.
     """
+    if max_problems is not None:
+        max_problems = require_count(max_problems, "max_problems", minimum=1)
+    seed = require_count(seed, "seed")
     fields = {
         "question_field": question_field, "answer_field": answer_field,
         "choices_field": choices_field,
     }  # fmt: skip
     if not isinstance(source, str | Path):
         with _naming_arguments():
-            return _problems_of_rows(source, fields)
+            return _problems_of_rows(source, fields, max_problems, seed)
     if _is_hub_id(source):
         named = {name: column for name, column in fields.items() if column is not None}
         return _problems_of_hub(str(source), named, split, revision, max_problems, seed)
@@ -266,8 +270,9 @@ def _problems_of_hub(
 
 
 def _problems_of_rows(
-    rows: Iterable[Mapping[str, Any]], fields: Mapping[str, str | None]
-) -> Rows[Problem]:
+    rows: Iterable[Mapping[str, Any]], fields: Mapping[str, str | None],
+    max_problems: int | None, seed: int,
+) -> Rows[Problem]:  # fmt: skip
     from slowthink.data.problems import (
         Columns,
         Origin,
@@ -295,7 +300,7 @@ def _problems_of_rows(
         numbered, name="rows", convert=lambda row: make_problem(row, columns, Origin(name="rows"))
     )
     require_problems(read, "rows", "problems")
-    return _kept(read)
+    return _kept(read, max_problems, seed)
 
 
 def _plain_rows(rows: Any) -> Iterable[Any]:
@@ -324,8 +329,11 @@ def _cell(value: Any) -> Any:
     return None if pandas.isna(value) is True else value
 
 
-def _kept(read: Any) -> Rows[Problem]:
-    from slowthink.data.problems import keep_first
+def _kept(read: Any, max_problems: int | None = None, seed: int = 0) -> Rows[Problem]:
+    from slowthink.data.problems import keep_chosen, keep_first, shuffle_problems
 
     kept, duplicates = keep_first(read.items)
-    return Rows((item.problem for item in kept), dropped=[*read.dropped, *duplicates])
+    shuffled = shuffle_problems(kept, seed, "rows")
+    items, not_chosen = keep_chosen(kept, shuffled[:max_problems])
+    dropped = [*read.dropped, *duplicates, *not_chosen]
+    return Rows((item.problem for item in items), dropped=dropped)

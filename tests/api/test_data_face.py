@@ -82,6 +82,19 @@ ROWS = [
 ]
 
 
+def test_rows_are_sampled_by_seed_and_wrong_numbers_are_refused() -> None:
+    rows = [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(20)]
+    drawn = [[p.question for p in st.load_problems(rows, max_problems=5, seed=s)] for s in (0, 1)]
+    assert list(map(len, drawn)) == [5, 5]
+    assert drawn[0] != drawn[1]
+    again = st.load_problems(rows[::-1], max_problems=5)
+    assert {p.question for p in again} == set(drawn[0])
+    assert {dropped.reason for dropped in again.dropped} == {"not drawn (max_problems)"}
+    for wrong in ({"max_problems": "3"}, {"max_problems": 0}, {"seed": "a"}, {"seed": -1}):
+        with pytest.raises(st.ConfigError, match="expected a whole number from"):
+            st.load_problems(rows, **wrong)
+
+
 def _pandas(rows: Any) -> Any:
     numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
     rows = [row | {"choices": numpy.array(row["choices"]), "when": pandas.NA} for row in rows]
